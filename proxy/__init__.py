@@ -1,0 +1,20 @@
+"""Splitlane: a sidecar reverse proxy that splits LLM traffic between fine-tuned models and a baseline.
+
+The folders are the stages of a request; imports point down this list or into `words`:
+
+    cli         argv → one command each
+    stub        an upstream that speaks both dialects and misbehaves on demand
+    listener    the data and admin sockets, drain, signals, limits
+    admin       what the admin listener answers
+    exchange    the request path: read, identify, assign, admit, attempt, commit, relay, settle
+    upstream    connection pool and one attempt on it
+    split       pure: identity and assignment
+    wire        pure: body splice, SSE events, headers, usage, error bodies
+    policy      the policy file: config, load, compiled snapshot
+    ledger      where records go
+    telemetry   metrics and logs
+    watchdog    one lazy timer per connection
+    words       small frozen types everybody may import
+"""
+
+__version__ = "0.1.0"

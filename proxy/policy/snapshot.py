@@ -1,0 +1,146 @@
+"""The frozen policy that requests are served by: everything the path needs, computed once at load.
+
+`config.py` holds what a person wrote; `compile_policy` in `compile.py` turns it into this.
+Times are seconds, sizes bytes.  Agent and header names are bytes because the wire speaks bytes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from proxy.words import Dialect, Failure
+
+
+@dataclass(frozen=True, slots=True)
+class TimeoutsPolicy:
+    """Each bounds one phase of an attempt, except `total` and `stream`, which bound the request."""
+
+    connect: float  # name lookup, TCP and TLS
+    first_byte: float  # request written to response head
+    first_content: float  # request written to the first content of a stream
+    idle: float  # between two reads of a response
+    total: float  # all attempts, up to the commit point (of a stream) or the end (of a JSON answer)
+    stream: float  # the whole of a stream
+
+
+@dataclass(frozen=True, slots=True)
+class PoolPolicy:
+    """Connections to one upstream."""
+
+    max_connections: int
+    keepalive: float
+    wait: float
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamPolicy:
+    """One place models are served.  Hashable: pools are kept by equality across reloads."""
+
+    name: str
+    tls: bool
+    host: str
+    port: int
+    prefix: bytes  # path before /v1, without a trailing slash; often empty
+    host_header: bytes  # host, with the port unless it is the scheme's default
+    authorization: bytes | None  # None: the client's own Authorization goes through
+    dialect: Dialect
+    timeouts: TimeoutsPolicy
+    pool: PoolPolicy
+    ca_file: str | None  # None: the system's certificate authorities
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A model at an upstream."""
+
+    upstream: UpstreamPolicy
+    model: str
+    model_json: bytes  # the model's name as a JSON string, as spliced into bodies
+
+
+@dataclass(frozen=True, slots=True)
+class AgentPolicy:
+    """One agent's split."""
+
+    name: str
+    salt: str
+    percentage: float  # 0 … 100, effective (after the three switches)
+    threshold: int  # buckets below it are fine-tuned: 0 … 10000
+    everyone: bool  # no experiment, all fine-tuned: even a request without a user
+    unleash: bool  # `compat: unleash`: (h % 100) + 1 <= percentage
+    finetuned: Target
+    baseline: Target
+    defaults: tuple[tuple[bytes, bytes], ...]  # (key, JSON value): params the client may leave out
+
+
+class Source(NamedTuple):
+    """One place an identity may be read from: `header:x-agent` is ("header", b"x-agent")."""
+
+    kind: str  # header | baggage | path | body | metadata | model | key | default
+    name: bytes  # header names in lower case; empty for path, model, key
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityPolicy:
+    """Where agent and user come from; first hit wins."""
+
+    agent: tuple[Source, ...]
+    user: tuple[Source, ...]
+    keys: Mapping[str, bytes]  # SHA-256 of a bearer token, hex → agent
+    on_missing_user: str  # baseline | random | reject
+    allow_override: bool
+    forward: bool
+    headers: frozenset[bytes]  # lower-case names of all identity headers, removed unless `forward`
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerPolicy:
+    """`failures` in a row within `window` open the breaker for `open` seconds."""
+
+    failures: int
+    window: float
+    open: float
+
+
+@dataclass(frozen=True, slots=True)
+class FallbackPolicy:
+    """When and how often another attempt is made."""
+
+    enabled: bool
+    on: frozenset[Failure]  # failures of the fine-tune that the baseline answers
+    retry_finetuned: int
+    retry_baseline: int
+    max_wait: float
+    buffer_stream: bool
+    retry_budget_ratio: float  # retries per request
+    retry_budget_min: int  # retries per second that are always allowed
+    breaker: BreakerPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class LimitsPolicy:
+    """What one process holds at most, and for how long."""
+
+    max_in_flight: int
+    max_body: int
+    max_buffered: int
+    request_headers: float
+    request_body: float
+    write_stall: float
+    drain: float
+    drain_delay: float
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """One loaded policy file."""
+
+    hash: str  # first 12 hex digits of the SHA-256 of the file's bytes
+    environment: str
+    upstreams: Mapping[str, UpstreamPolicy]
+    default_upstream: UpstreamPolicy
+    identity: IdentityPolicy
+    agents: Mapping[bytes, AgentPolicy]
+    fallback: FallbackPolicy
+    limits: LimitsPolicy
+    log_level: str  # debug | info | warning | error

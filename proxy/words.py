@@ -1,0 +1,110 @@
+"""Small frozen types every stage may import; this module imports no other stage.
+
+`Failure` is the closed vocabulary of DESIGN §3.5: headers, metrics, records and runbooks
+use these words and no others.
+"""
+
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class Failure(StrEnum):
+    """Why an attempt, or a whole request, did not succeed."""
+
+    CONNECT = "connect"
+    CONNECT_TIMEOUT = "connect_timeout"
+    FIRST_BYTE_TIMEOUT = "first_byte_timeout"
+    FIRST_CONTENT_TIMEOUT = "first_content_timeout"
+    IDLE_TIMEOUT = "idle_timeout"
+    TOTAL_TIMEOUT = "total_timeout"
+    RESET = "reset"
+    RATE_LIMITED = "rate_limited"
+    SERVER_ERROR = "server_error"
+    MODEL_GONE = "model_gone"
+    AUTH = "auth"
+    CONTEXT_LENGTH = "context_length"
+    CONTENT_FILTER = "content_filter"
+    BAD_REQUEST = "bad_request"
+    BAD_BODY = "bad_body"
+    EMPTY = "empty"
+    STREAM_ERROR = "stream_error"
+    STREAM_TRUNCATED = "stream_truncated"
+    BREAKER_OPEN = "breaker_open"
+    BUDGET = "budget"
+    OVERLOAD = "overload"
+    CLIENT_GONE = "client_gone"
+    SHUTDOWN = "shutdown"
+
+
+class Variant(StrEnum):
+    """The two arms of the experiment."""
+
+    BASELINE = "baseline"
+    FINETUNED = "finetuned"
+
+
+class Assignment(StrEnum):
+    """How a request came to its variant; only the first two take part in comparisons."""
+
+    FINETUNED = "finetuned"
+    BASELINE = "baseline"
+    UNASSIGNED = "unassigned"
+    OVERRIDE = "override"
+
+
+class Dialect(StrEnum):
+    """Which request fields an upstream accepts."""
+
+    OPENAI = "openai"
+    MISTRAL = "mistral"
+
+
+class Decision(NamedTuple):
+    """The split's answer for one request; a pure function of policy, agent and user."""
+
+    variant: Variant
+    assignment: Assignment
+    bucket: int  # 0 … 9999, or -1 where no user was hashed
+
+
+class Usage(NamedTuple):
+    """Tokens of one answer."""
+
+    prompt: int
+    completion: int
+    cached: int = 0
+    reasoning: int = 0
+    estimated: bool = False  # True: counted by us, because the upstream never said
+
+
+class Attempt(NamedTuple):
+    """One call to one upstream; a resend on a stale pooled connection is part of it."""
+
+    upstream: str
+    model: str
+    status: int  # 0: no response head arrived
+    failure: Failure | None
+    seconds: float
+
+
+class Record(NamedTuple):
+    """What happened to one request: made once, at the end, for every request."""
+
+    request_id: str
+    time: float  # Unix seconds at the request's head
+    route: str  # chat | passthrough | refused
+    agent: str
+    decision: Decision
+    percentage: float
+    salt: str
+    policy_hash: str
+    served: str  # the model that answered; empty: none did
+    status: int  # the HTTP status the client saw; 499: it had left
+    failure: Failure | None  # None: success
+    fallback: Failure | None  # why the fine-tune was left, where it was
+    attempts: tuple[Attempt, ...]
+    latency: float  # seconds, head read to last byte written
+    blocked: float  # seconds of it spent waiting for an upstream
+    ttft: float  # seconds to the first content byte; -1: none was sent
+    usage: Usage | None
+    stream: bool

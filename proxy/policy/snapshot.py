@@ -5,7 +5,7 @@ Times are seconds, sizes bytes.  Agent and header names are bytes because the wi
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from proxy.words import Dialect, Failure
@@ -42,7 +42,8 @@ class UpstreamPolicy:
     port: int
     prefix: bytes  # path before /v1, without a trailing slash; often empty
     host_header: bytes  # host, with the port unless it is the scheme's default
-    authorization: bytes | None  # None: the client's own Authorization goes through
+    # None: the client's own Authorization goes through.  Never shown: it is a secret.
+    authorization: bytes | None = field(repr=False)
     dialect: Dialect
     timeouts: TimeoutsPolicy
     pool: PoolPolicy

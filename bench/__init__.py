@@ -1,0 +1,16 @@
+"""Load benchmarks: what the proxy costs, paired with no proxy at all and with nginx.
+
+__main__        argv → cases, results, exit code
+contenders      the table of what is measured
+json_case       throughput of small JSON requests, as a ratio to nginx
+sse_case        CPU per relayed chunk of a stream, and the delay added to it
+memory_case     resident memory, idle and with many open streams
+upstream_client micro benchmark: our upstream client beside aiohttp's
+sse_upstream    a server that streams stamped chunks
+sse_client      a client that reads them and knows how late each one is
+wrk_load        one round of wrk, checked
+fleet           the processes a case starts, pins, measures and ends
+plan            what one run was asked to do
+report          tables, result files, machine facts
+spread          medians and percentiles
+"""

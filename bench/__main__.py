@@ -1,0 +1,111 @@
+"""`python -m bench [json|sse|memory|all]`: run cases, print tables, write results.
+
+Exit codes: 0 measured, 1 a measurement failed, 2 the machine or the command line lacks something,
+130 interrupted.
+"""
+
+import argparse
+import json
+import signal
+import sys
+from collections.abc import Callable
+
+from bench import json_case, memory_case, sse_case
+from bench.contenders import CONTENDERS, chosen
+from bench.fleet import find_tools
+from bench.plan import BenchError, Cores, Plan
+from bench.report import Outcome, document, progress, table, write
+
+CASES: dict[str, Callable[[Plan], Outcome]] = {
+    "json": json_case.run,
+    "sse": sse_case.run,
+    "memory": memory_case.run,
+}
+ROUNDS = {"json": 7, "sse": 5, "memory": 1}
+STREAMS = {"json": 0, "sse": 100, "memory": 2000}
+QUICK_STREAMS = {"json": 0, "sse": 50, "memory": 200}
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The command line."""
+    names = ", ".join(contender.name for contender in CONTENDERS)
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Load benchmarks of Splitlane.")
+    parser.add_argument("case", nargs="?", choices=[*CASES, "all"], default="all")
+    parser.add_argument("--rounds", type=int, help="interleaved rounds (json 7, sse 5; memory has none)")
+    parser.add_argument("--seconds", type=int, help="of load per round and contender, json (3)")
+    parser.add_argument("--streams", type=int, help="concurrent streams (sse 100, memory 2000)")
+    parser.add_argument("--chunks", type=int, help="chunks per stream, sse (100)")
+    parser.add_argument("--interval-ms", type=int, default=20, help="between two chunks, sse (20)")
+    parser.add_argument("--quick", action="store_true", help="a short look: 2 small rounds, no result file")
+    parser.add_argument("--json", action="store_true", help="print the results as JSON")
+    parser.add_argument("--only", action="append", default=[], metavar="NAME", help=f"of {names}; repeatable")
+    parser.add_argument(
+        "--command",
+        action="append",
+        default=[],
+        metavar="NAME=COMMAND",
+        help="start a contender otherwise; may use {python}, {policy}, {bench}, {run}; runs in bench/run",
+    )
+    return parser
+
+
+def plan_of(case: str, options: argparse.Namespace) -> Plan:
+    """The plan of one case; raises ValueError on an option that makes no sense."""
+    quick = options.quick
+    numbers = {
+        "rounds": options.rounds or (min(2, ROUNDS[case]) if quick else ROUNDS[case]),
+        "seconds": options.seconds or (1 if quick else 3),
+        "streams": options.streams or (QUICK_STREAMS if quick else STREAMS)[case],
+        "chunks": options.chunks or (25 if quick else 100),
+        "interval_ms": options.interval_ms,
+    }
+    if any(number < 0 for number in numbers.values()):
+        raise ValueError("numbers must be positive")
+    contenders = chosen(options.only, options.command)
+    return Plan(contenders=contenders, cores=Cores.of_this_machine(), say=progress, **numbers)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run the cases asked for."""
+    find_tools("nginx", "wrk", "taskset")
+    documents = []
+    for case in CASES if options.case == "all" else [options.case]:
+        outcome = CASES[case](plan_of(case, options))
+        progress("")
+        content = document(outcome, quick=options.quick)
+        path = write(content)
+        documents.append(content)
+        if not options.json:
+            settings = ", ".join(f"{key} {value}" for key, value in outcome.settings.items())
+            print(f"\n{case} ({settings})\n\n{table(outcome)}\n")
+            for note in outcome.notes:
+                print(f"note: {note}")
+            print(f"written to {path}", flush=True)
+    if options.json:
+        print(json.dumps(documents, indent=1))
+
+
+def main() -> int:
+    """Entry point; the exit code."""
+    options = arguments().parse_args()
+    for number in (signal.SIGTERM, signal.SIGHUP):  # leave as by Ctrl-C: what was started is ended
+        signal.signal(number, signal.default_int_handler)
+    try:
+        run(options)
+    except BenchError as error:
+        progress("")
+        print(f"bench: {error}", file=sys.stderr)
+        return error.exit_code
+    except ValueError as error:
+        progress("")
+        print(f"bench: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        progress("")
+        print("bench: interrupted; everything started has been ended", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,78 @@
+"""Bring a case's servers up: the upstream first, then every contender in front of it."""
+
+import socket
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import yaml
+
+from bench.contenders import UPSTREAM, Contender
+from bench.fleet import Fleet, Process, answers, find_tools
+from bench.plan import HERE, RUN, BenchError, Plan
+
+POLICY = HERE / "policy.yaml"
+DEFAULT_STREAMS = 500  # the policy's default limits (512 connections) hold this many
+
+
+def start_fixed_upstream(fleet: Fleet, core: int) -> Process:
+    """The nginx that gives one fixed JSON answer."""
+    _check_free("upstream", UPSTREAM)
+    argv = [find_tools("nginx")["nginx"], "-p", f"{RUN}/", "-e", "stderr"]
+    argv += ["-c", str(HERE / "nginx" / "upstream.conf")]
+    return fleet.start("upstream", argv, core=core, ready=answers(UPSTREAM), in_workers=True)
+
+
+def start_stream_upstream(fleet: Fleet, plan: Plan, *, hold: bool) -> Process:
+    """Our own upstream of stamped chunks; with `hold` each stream stops after its first chunk."""
+    _check_free("sse-upstream", UPSTREAM)
+    argv = [sys.executable, "-m", "bench.sse_upstream", "--port", str(urlsplit(UPSTREAM).port)]
+    argv += ["--chunks", str(plan.chunks), "--interval-ms", str(plan.interval_ms)]
+    if hold:
+        argv.append("--hold")
+    return fleet.start("sse-upstream", argv, core=plan.cores.load, ready=answers(UPSTREAM))
+
+
+def start_contender(fleet: Fleet, contender: Contender, plan: Plan, *, streams: int = 0) -> Process | None:
+    """Start one contender on the proxy's core; None where there is nothing to start."""
+    if not contender.argv:
+        return None
+    _check_free(contender.name, contender.ready)
+    places = {
+        "python": sys.executable,
+        "nginx": find_tools("nginx")["nginx"],
+        "bench": str(HERE),
+        "run": str(RUN),
+        "policy": str(policy_for(streams)),
+    }
+    argv = [word.format_map(places) for word in contender.argv]
+    return fleet.start(
+        contender.name,
+        argv,
+        core=plan.cores.proxy,
+        ready=answers(contender.ready),
+        in_workers=contender.in_workers,
+    )
+
+
+def policy_for(streams: int) -> Path:
+    """The benchmark's policy; a copy with higher limits where its defaults refuse so many streams."""
+    if streams <= DEFAULT_STREAMS:
+        return POLICY
+    policy = yaml.safe_load(POLICY.read_text())
+    room = streams + 100
+    for upstream in policy["upstreams"].values():
+        upstream["pool"] = {"max_connections": room}
+    policy["limits"] = {"max_in_flight": room}
+    raised = RUN / "policy.yaml"
+    raised.write_text(yaml.safe_dump(policy, sort_keys=False))
+    return raised
+
+
+def _check_free(name: str, url: str) -> None:
+    """A server already on the port would be measured in the contender's place."""
+    port = urlsplit(url).port
+    with socket.socket() as probe:
+        probe.settimeout(2)
+        if probe.connect_ex(("127.0.0.1", port or 0)) == 0:
+            raise BenchError(f"port {port}, needed for {name}, is in use (another benchmark running?)", 2)

@@ -1,0 +1,69 @@
+"""Memory: VmRSS of the proxy after start, and per stream with many idle ones open."""
+
+import sys
+import time
+
+from bench.contenders import Contender
+from bench.fleet import Fleet, Process, has_written
+from bench.lineup import start_contender, start_stream_upstream
+from bench.plan import Plan
+from bench.report import Column, Outcome
+from bench.sse_client import OPEN
+
+WARM_STREAMS = 20  # what the first requests load for good is no stream's memory
+SETTLE_SECONDS = 1.0
+
+COLUMNS = (
+    Column("contender", "contender"),
+    Column("idle_mib", "idle MiB", "{:.1f}"),
+    Column("warm_mib", "after first requests MiB", "{:.1f}"),
+    Column("open_mib", "streams open MiB", "{:.1f}"),
+    Column("closed_mib", "closed again MiB", "{:.1f}"),
+    Column("stream_kib", "KiB/stream", "{:.1f}"),
+)
+
+
+def run(plan: Plan) -> Outcome:
+    """Measure each contender that has a process; fresh ones, one after the other."""
+    proxies = [contender for contender in plan.contenders if contender.argv]
+    with Fleet() as fleet:
+        start_stream_upstream(fleet, plan, hold=True)
+        rows = [_measure(fleet, plan, contender) for contender in proxies]
+    return Outcome("memory", {"streams": plan.streams}, COLUMNS, rows)
+
+
+def _measure(fleet: Fleet, plan: Plan, contender: Contender) -> dict[str, object]:
+    plan.say(f"memory: starting {contender.name}")
+    server = start_contender(fleet, contender, plan, streams=plan.streams)
+    assert server is not None
+    time.sleep(SETTLE_SECONDS)
+    idle = server.rss_kib()
+    _hold(fleet, plan, contender, WARM_STREAMS, server)
+    time.sleep(SETTLE_SECONDS)
+    warm = server.rss_kib()
+    plan.say(f"memory: {plan.streams} streams through {contender.name}")
+    opened = _hold(fleet, plan, contender, plan.streams, server)
+    time.sleep(SETTLE_SECONDS)
+    closed = server.rss_kib()
+    fleet.check()
+    fleet.stop(server)
+    return {
+        "contender": contender.name,
+        "idle_mib": idle / 1024,
+        "warm_mib": warm / 1024,
+        "open_mib": opened / 1024,
+        "closed_mib": closed / 1024,
+        "stream_kib": (opened - warm) / plan.streams,
+    }
+
+
+def _hold(fleet: Fleet, plan: Plan, contender: Contender, streams: int, server: Process) -> int:
+    """The server's memory, in KiB, while `streams` streams are open and idle."""
+    argv = [sys.executable, "-m", "bench.sse_client", "--hold", "--streams", str(streams)]
+    argv += ["--port", str(contender.sse_port)]
+    client = fleet.start(f"sse-client-{contender.name}", argv, core=plan.cores.load, ready=has_written(OPEN))
+    time.sleep(SETTLE_SECONDS)
+    rss = server.rss_kib()
+    client.check_alive()  # it leaves as soon as one stream ends: all were open until here
+    fleet.stop(client)
+    return rss

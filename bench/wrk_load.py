@@ -1,0 +1,62 @@
+"""One round of wrk against one port, checked: a round with any failed request is no measurement."""
+
+import http.client
+import json
+import math
+from typing import NamedTuple
+
+from bench.fleet import Fleet, find_tools
+from bench.plan import HERE, BenchError
+
+PATH = "/v1/chat/completions"
+CONNECTIONS = 32
+_MARK = "bench-result "
+
+
+class Load(NamedTuple):
+    """What wrk saw."""
+
+    requests: int
+    seconds: float
+    p50_ms: float
+    p99_ms: float
+
+    @property
+    def rps(self) -> float:
+        """Requests per second."""
+        return self.requests / self.seconds
+
+
+def probe(name: str, port: int) -> None:
+    """One request whose answer is read: wrk counts a redirect or an empty 200 as a success."""
+    body = {"model": "legal_agent", "messages": [{"role": "user", "content": "hello"}]}
+    headers = {"Content-Type": "application/json", "X-Agent": "legal_agent", "X-User-Id": "user-1"}
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("POST", PATH, json.dumps(body), headers)
+        response = connection.getresponse()
+        answer = response.read()
+        if response.status != 200 or not json.loads(answer)["choices"][0]["message"]["content"]:
+            raise BenchError(f"{name} answered {response.status}: {answer[:300]!r}")
+    except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError) as error:
+        raise BenchError(f"{name} did not give a sound answer: {error!r}") from error
+    finally:
+        connection.close()
+
+
+def load(fleet: Fleet, name: str, port: int, *, seconds: int, core: int) -> Load:
+    """Load `port` for `seconds`; raises BenchError on any request that failed."""
+    argv = [find_tools("wrk")["wrk"], "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency"]
+    argv += ["-s", str(HERE / "wrk" / "post.lua"), f"http://127.0.0.1:{port}{PATH}"]
+    output = fleet.run(f"wrk-{name}", argv, core=core, timeout=seconds + 20)
+    lines = [line for line in output.splitlines() if line.startswith(_MARK)]
+    if len(lines) != 1:
+        raise BenchError(f"wrk against {name} printed no result:\n{output}")
+    result = json.loads(lines[0].removeprefix(_MARK))
+    if failed := {kind: count for kind, count in result["errors"].items() if count}:
+        raise BenchError(f"{name} failed {failed} of {result['requests']} requests:\n{output}")
+    if not result["requests"] or not math.isfinite(result["p99_us"]):
+        raise BenchError(f"{name} answered nothing:\n{output}")
+    return Load(
+        result["requests"], result["duration_us"] / 1e6, result["p50_us"] / 1e3, result["p99_us"] / 1e3
+    )

@@ -1,0 +1,37 @@
+"""The admin listener's routes.  It is outside the data listener's limits: it answers under overload."""
+
+from collections.abc import Callable
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from proxy.telemetry.metrics import Metrics
+from proxy.wire.errors import bad_request
+
+_NOT_FOUND = bad_request("no such admin route; there are /livez, /readyz and /metrics", "not_found", 404)
+
+
+def admin_app(metrics: Metrics, ready: Callable[[], bool]) -> web.Application:
+    """`ready`: whether new requests are welcome (policy loaded, not draining)."""
+    registry = CollectorRegistry()
+    registry.register(metrics)
+
+    async def livez(_: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def readyz(_: web.Request) -> web.Response:
+        return web.Response(text="ready\n") if ready() else web.Response(status=503, text="draining\n")
+
+    async def scrape(_: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def unknown(_: web.Request) -> web.Response:
+        return web.Response(status=404, body=_NOT_FOUND.body(), content_type="application/json")
+
+    app = web.Application()
+    app.router.add_get("/livez", livez)
+    app.router.add_get("/readyz", readyz)
+    app.router.add_get("/metrics", scrape)
+    app.router.add_route("*", "/{path:.*}", unknown)
+    return app

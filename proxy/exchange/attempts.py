@@ -1,0 +1,187 @@
+"""Step 5 and 5': which target is called, how often, and when the baseline takes over.
+
+Everything here happens before the commit point.
+"""
+
+import asyncio
+import logging
+import time
+from email.utils import parsedate_to_datetime
+from random import uniform
+
+from proxy.exchange.breaker import Breaker, RetryBudget
+from proxy.exchange.call import CallState, Prepared
+from proxy.exchange.classify import BREAKING, RETRYABLE, judge
+from proxy.exchange.reply import HOLD_JSON, Mode, Reply
+from proxy.exchange.request import request_head
+from proxy.exchange.send import discard, send
+from proxy.policy.snapshot import Target
+from proxy.upstream.dialect import render
+from proxy.upstream.pool import Pools
+from proxy.wire.usage import read_usage
+from proxy.words import Attempt, Failure, Variant
+
+log = logging.getLogger("splitlane.exchange")
+
+# Ends of a call that say nothing about the model: we had no room, no time, or nobody to answer.
+_TELLS_NOTHING = frozenset({Failure.OVERLOAD, Failure.TOTAL_TIMEOUT, Failure.CLIENT_GONE, Failure.SHUTDOWN})
+
+# The first back-off of a retry without `retry-after`, seconds; doubled each time, halved by jitter.
+BACKOFF = 0.25
+
+
+class Attempts:
+    """Calls targets; owns what outlives a request: breakers and the retry budget."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, pools: Pools) -> None:
+        self._loop = loop
+        self._pools = pools
+        self._breakers: dict[tuple[str, str], Breaker] = {}
+        self._retries = RetryBudget()
+
+    def breaker(self, target: Target) -> Breaker:
+        """The breaker of a model at an upstream; it survives reloads."""
+        key = (target.upstream.name, target.model)
+        breaker = self._breakers.get(key)
+        if breaker is None:
+            breaker = self._breakers[key] = Breaker()
+        return breaker
+
+    async def answer(self, call: CallState) -> Reply:
+        """The reply that is to be committed: sound, or the last one there will be."""
+        agent = call.agent
+        assert agent is not None
+        fallback = call.policy.fallback
+        self._retries.deposit(fallback.retry_budget_ratio, fallback.retry_budget_min)
+        if call.decision.variant is Variant.FINETUNED:
+            reply = await self._finetuned(call, agent.finetuned)
+            failure = reply.failure
+            if failure is None or not fallback.enabled or failure not in fallback.on:
+                return reply
+            if self._loop.time() >= call.deadline:
+                return reply
+            discard(reply)
+            call.fallback = failure
+            log.warning("%s: %s failed (%s), %s answers", agent.name, agent.finetuned.model, failure, agent.baseline.model)
+        return await self._target(call, agent.baseline, fallback.retry_baseline)
+
+    async def _finetuned(self, call: CallState, target: Target) -> Reply:
+        fallback = call.policy.fallback
+        breaker = self.breaker(target)
+        if fallback.enabled and not breaker.allow(self._loop.time()):
+            return self._unsent(call, target, Failure.BREAKER_OPEN)
+        try:
+            reply = await self._target(call, target, fallback.retry_finetuned)
+        except BaseException:
+            breaker.abandoned()
+            raise
+        call.breaker = breaker
+        if reply.failure is not None or reply.ended:
+            self.conclude(call, reply.failure)
+        return reply
+
+    def conclude(self, call: CallState, failure: Failure | None) -> None:
+        """Tell the fine-tune's breaker how the call ended: for a stream, that is after the relay."""
+        breaker, call.breaker = call.breaker, None
+        if breaker is None:
+            return
+        if failure in BREAKING:
+            breaker.failed(self._loop.time(), call.policy.fallback.breaker)
+        elif failure in _TELLS_NOTHING:
+            breaker.abandoned()
+        else:
+            breaker.succeeded()
+
+    async def _target(self, call: CallState, target: Target, retries: int) -> Reply:
+        """One call, and up to `retries` more to the same target."""
+        fallback = call.policy.fallback
+        for retry in range(retries + 1):
+            reply = await self._attempt(call, target)
+            if retry == retries or reply.failure not in RETRYABLE:
+                break
+            wait = retry_after(reply, time.time())
+            if wait is None:
+                wait = BACKOFF * 2**retry * uniform(0.5, 1.0)
+            now = self._loop.time()
+            if wait > fallback.max_wait or now + wait >= call.deadline:
+                break
+            if not self._retries.withdraw(now, fallback.retry_budget_min):
+                break
+            discard(reply)
+            await asyncio.sleep(wait)
+        return reply
+
+    async def _attempt(self, call: CallState, target: Target) -> Reply:
+        """One call, judged and noted."""
+        started = time.perf_counter()
+        prepared = self._prepare(call, target)
+        upstream = target.upstream
+        total = min(call.deadline, self._loop.time() + upstream.timeouts.total)
+        buffered = call.stream and call.policy.fallback.buffer_stream
+
+        def new_reply() -> Reply:
+            return Reply(
+                self._loop,
+                upstream.timeouts,
+                total,
+                Mode.BUFFERED if buffered else Mode.ANSWER,
+                want_stream=call.stream,
+                strip_usage=prepared.rendered.usage_injected,
+                limit=call.policy.limits.max_body if buffered else HOLD_JSON,
+            )
+
+        reply = await send(self._pools.of(upstream), new_reply, prepared.request, total)
+        _judge(reply)
+        elapsed = time.perf_counter() - started
+        call.blocked += elapsed
+        call.served = target.model
+        call.attempts.append(Attempt(upstream.name, target.model, reply.status, reply.failure, elapsed))
+        return reply
+
+    def _prepare(self, call: CallState, target: Target) -> Prepared:
+        prepared = call.prepared
+        if prepared is not None and prepared.target is target:
+            return prepared
+        agent, body = call.agent, call.body
+        assert agent is not None
+        assert body is not None
+        rendered = render(body, target, agent.defaults, stream=call.stream)
+        framing = b"Content-Length: %d\r\n" % len(rendered.body)
+        # Answers are read on their way, so no encoding is asked for that we could not read.
+        head = request_head(call.client.method, call.path, call.headers, target.upstream, framing, b"identity")
+        prepared = call.prepared = Prepared(target, rendered, head + rendered.body)
+        return prepared
+
+    def _unsent(self, call: CallState, target: Target, failure: Failure) -> Reply:
+        reply = Reply(self._loop, target.upstream.timeouts, call.deadline)
+        reply.failure = failure
+        return reply
+
+
+def _judge(reply: Reply) -> None:
+    """Fill in what the answer means; a stream with content and a failed reply are judged already."""
+    if reply.failure is not None or not reply.status or (reply.is_stream and reply.content_events):
+        return
+    if reply.is_stream:
+        # Neither content nor an error in all that was held: pings, or nothing.
+        reply.failure = Failure.BAD_BODY
+        return
+    verdict = judge(reply.status, reply.decoded(), complete=reply.ended)
+    reply.failure = verdict.failure
+    reply.usage = read_usage(verdict.parsed)
+
+
+def retry_after(reply: Reply, now: float) -> float | None:
+    """Seconds the upstream asks to wait; None where it does not say.  `now` is Unix time."""
+    milliseconds = reply.field(b"retry-after-ms")
+    value = (milliseconds or reply.field(b"retry-after")).decode("latin-1")
+    if not value:
+        return None
+    try:
+        seconds = float(value) / 1000 if milliseconds else float(value)
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(value).timestamp() - now
+        except ValueError:
+            return None
+    return max(0.0, seconds)

@@ -1,0 +1,63 @@
+"""The exchange's narrow view of a client: a request's head and body in, a response out.
+
+The listener implements it; nothing in this package knows how.
+"""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from proxy.wire.headers import Field
+
+
+class Source(Protocol):
+    """Where relayed bytes come from: paused while the client does not read."""
+
+    def pause_reading(self) -> None:
+        """Stop the flow."""
+
+    def resume_reading(self) -> None:
+        """Let it flow again."""
+
+
+class Client(Protocol):
+    """One request of one client."""
+
+    method: str
+    http_10: bool
+    target: bytes  # path and query as sent; never a scheme or host
+    fields: Iterable[Field]
+    content_length: int  # -1: chunked; 0: no body
+    expects_continue: bool
+    started: bool  # whether a response has begun
+    stopping: bool  # whether we, not the client, end the request when it is cancelled
+    source: Source | None  # set while relaying
+
+    def body_if_whole(self) -> bytes | None:
+        """The body, if all of it has arrived; None where more is to come."""
+
+    async def body_chunk(self) -> bytes:
+        """The next piece of the body, b"" at its end.
+
+        Raises Refusal: malformed, or not complete within the limit since the first piece was asked for.
+        """
+
+    def body_progressed(self) -> None:
+        """Let the limit on the body's time run anew: the body is streamed, not held."""
+
+    def send_continue(self) -> None:
+        """Answer `Expect: 100-continue`."""
+
+    def respond(self, status: int, fields: Iterable[Field], body: bytes) -> None:
+        """A whole response at once; its length is added, its body left out where HTTP wants none."""
+
+    def start_stream(self, status: int, fields: Iterable[Field], length: int | None) -> None:
+        """Begin a response whose body follows in pieces; None: of unknown length."""
+
+    def write(self, data: bytes) -> None:
+        """A piece of the body.  Never waits: `source` is paused while the client is slow."""
+
+    def end(self) -> None:
+        """The body is complete."""
+
+    def abort(self) -> None:
+        """End the connection visibly short: no clean end of the body."""

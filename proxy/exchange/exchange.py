@@ -1,0 +1,210 @@
+"""The request path: one function, eight numbered steps."""
+
+import asyncio
+import logging
+import time
+from random import random
+
+from proxy.exchange.attempts import Attempts
+from proxy.exchange.call import CallState, Refusal
+from proxy.exchange.classify import judge
+from proxy.exchange.client import Client
+from proxy.exchange.intake import Buffered, read_body
+from proxy.exchange.passthrough import pass_through
+from proxy.exchange.reply import Reply
+from proxy.ledger import Ledger
+from proxy.policy.snapshot import AgentPolicy, Policy
+from proxy.split.assign import UNASSIGNED, assign, override
+from proxy.split.identity import Evidence, identify_agent, identify_user, split_agent_path
+from proxy.upstream.pool import Pools
+from proxy.wire.body import Body, BodyError
+from proxy.wire.errors import ErrorAnswer, bad_request, failure_answer
+from proxy.wire.headers import response_headers, sort_request_headers
+from proxy.words import Decision, Failure, Usage, Variant
+
+log = logging.getLogger("splitlane.exchange")
+
+CHAT = b"/v1/chat/completions"
+FEEDBACK = b"/v1/feedback"
+
+_INTERNAL = ErrorAnswer(500, "server_error", "internal", "the proxy failed; its log says why")
+_NO_FEEDBACK = ErrorAnswer(501, "server_error", "not_available", "feedback is not stored by this version")
+
+
+class Exchange:
+    """Serves requests; owns what outlives them: pools, breakers, counters of what is in flight."""
+
+    def __init__(self, policy: Policy, ledger: Ledger, loop: asyncio.AbstractEventLoop) -> None:
+        self.policy = policy  # the active one; a request takes it once
+        self.pools = Pools(loop)
+        self.attempts = Attempts(loop, self.pools)
+        self.buffered = Buffered()
+        self.in_flight = 0
+        self._ledger = ledger
+        self._loop = loop
+
+    async def handle(self, client: Client) -> None:
+        """Serve one request, from its head to its record.
+
+        orchestrator ──► listener ──► handle ─────────────────────────────────► ledger ──► metrics
+                                      1 read     head and whole body, within the limits
+                                      2 identify agent and user                 (policy taken here, once)
+                                      3 assign   variant = hash(agent, user)    pure; never looks at health
+                                      4 admit    in-flight limit
+                                      5 attempt  finetuned or baseline upstream ⇄ 5' fallback: only before 6
+                                      6 COMMIT   first content reaches the client
+                                      7 relay    bytes through, usage observed  after 6: never switch model
+                                      8 settle   one record, always, exactly once
+        """
+        call = CallState(self.policy, client)
+        try:
+            split = self._read_head(call)
+            if split:
+                call.body = _scanned(await read_body(call, self.buffered))  # 1
+            self._identify_and_assign(call)  # 2, 3
+            self._admit(call)  # 4
+            if split and call.agent is not None:
+                reply = await self.attempts.answer(call)  # 5, 5'
+            else:
+                reply = await pass_through(call, self.pools, self._loop)
+                if reply.failure is None and reply.status >= 400:
+                    reply.failure = judge(reply.status, b"").failure
+            await self._commit_and_relay(call, reply)  # 6, 7
+        except Refusal as refusal:
+            _answer(call, refusal.answer, refusal.failure)
+        except asyncio.CancelledError:
+            call.status = 499
+            call.failure = Failure.SHUTDOWN if client.stopping else Failure.CLIENT_GONE
+            raise
+        except Exception:
+            log.exception("request %s failed inside the proxy", call.request_id)
+            _answer(call, _INTERNAL, Failure.SERVER_ERROR)
+        finally:
+            self._settle(call)  # 8
+
+    def _read_head(self, call: CallState) -> bool:
+        """Sort the fields and find the route; True for the one that is split."""
+        client, identity = call.client, call.policy.identity
+        call.headers = headers = sort_request_headers(client.fields, identity.headers, forward=identity.forward)
+        if headers.hosts != 1 and not (headers.hosts == 0 and client.http_10):
+            raise Refusal(bad_request("the request needs exactly one Host field"), Failure.BAD_REQUEST)
+        path = split_agent_path(client.target)[1]
+        call.path = path
+        bare = path.partition(b"?")[0]
+        if client.method == "POST":
+            if bare == CHAT:
+                call.route = "chat"
+                return True
+            if bare == FEEDBACK:
+                raise Refusal(_NO_FEEDBACK, Failure.BAD_REQUEST)
+        call.route = "passthrough"
+        return False
+
+    def _identify_and_assign(self, call: CallState) -> None:
+        policy, identity, headers = call.policy, call.policy.identity, call.headers.read
+        body = call.body
+        evidence = Evidence(headers, split_agent_path(call.client.target)[0], body)
+        name = identify_agent(identity, evidence, policy.agents)
+        agent = call.agent = policy.agents.get(name) if name is not None else None
+        total = policy.default_upstream.timeouts.total
+        if agent is not None:
+            call.agent_name = agent.name
+            call.decision = self._decide(call, agent, evidence)
+            total = max(agent.finetuned.upstream.timeouts.total, agent.baseline.upstream.timeouts.total)
+        call.stream = body is not None and body.slice(b"stream") == b"true"
+        call.deadline = self._loop.time() + min(total, _read_timeout(headers.get(b"x-stainless-read-timeout")))
+
+    def _decide(self, call: CallState, agent: AgentPolicy, evidence: Evidence) -> Decision:
+        identity = call.policy.identity
+        if identity.allow_override and (requested := evidence.headers.get(b"x-splitlane-variant")):
+            forced = override(requested)
+            if forced is None:
+                raise Refusal(
+                    bad_request("x-splitlane-variant must be `baseline` or `finetuned`"), Failure.BAD_REQUEST
+                )
+            return forced
+        decision = assign(agent, identify_user(identity, evidence))
+        if decision is UNASSIGNED and identity.on_missing_user != "baseline" and call.route == "chat":
+            if identity.on_missing_user == "reject":
+                raise Refusal(
+                    bad_request("the request names no user, and the policy asks for one", "missing_user"),
+                    Failure.BAD_REQUEST,
+                )
+            if random() * 100 < agent.percentage:
+                return decision._replace(variant=Variant.FINETUNED)
+        return decision
+
+    def _admit(self, call: CallState) -> None:
+        if self.in_flight >= call.policy.limits.max_in_flight:
+            raise Refusal(failure_answer(Failure.OVERLOAD), Failure.OVERLOAD)
+        self.in_flight += 1
+        call.admitted = True
+
+    async def _commit_and_relay(self, call: CallState, reply: Reply) -> None:
+        """Answer with `reply`: all of it, or its beginning now and the rest as it comes."""
+        call.reply = reply
+        call.failure = reply.failure
+        if not reply.presentable:
+            failure = reply.failure or Failure.RESET
+            raise Refusal(failure_answer(failure), failure)
+        client = call.client
+        call.status = reply.status
+        call.ttft = time.perf_counter() - call.started
+        fields = response_headers(reply.fields)
+        fields += call.added_fields()
+        if reply.ended:
+            length = reply.field(b"content-length") if client.method == "HEAD" else b""
+            if length:
+                fields.append((b"Content-Length", length))
+            client.respond(reply.status, fields, reply.held)
+            return
+        length = b"" if reply.is_stream else reply.field(b"content-length")
+        client.start_stream(reply.status, fields, int(length) if length else None)
+        total = call.deadline
+        if reply.is_stream or call.route == "passthrough":
+            total = self._loop.time() - call.elapsed() + reply.timeouts.stream
+        relayed = time.perf_counter()
+        await reply.relay_to(client, self._loop, total)
+        call.blocked += time.perf_counter() - relayed
+        call.failure = reply.failure
+
+    def _settle(self, call: CallState) -> None:
+        reply = call.reply
+        if reply is not None:
+            if not reply.ended and reply.connection is not None:
+                reply.connection.abort()
+            call.usage = reply.usage
+            if call.usage is None and reply.content_events:
+                call.usage = Usage(0, reply.content_events, estimated=True)
+        self.attempts.conclude(call, call.failure)
+        self.buffered.release(call)
+        if call.admitted:
+            self.in_flight -= 1
+        self._ledger(call.record())
+
+
+def _scanned(raw: bytes) -> Body:
+    try:
+        return Body(raw)
+    except BodyError as error:
+        raise Refusal(bad_request(str(error)), Failure.BAD_REQUEST) from error
+
+
+def _read_timeout(value: bytes | None) -> float:
+    """Seconds the SDK waits for an answer; without bound where it does not say."""
+    try:
+        seconds = float(value) if value is not None else 0.0
+    except ValueError:
+        seconds = 0.0
+    return seconds if seconds > 0 else float("inf")
+
+
+def _answer(call: CallState, answer: ErrorAnswer, failure: Failure) -> None:
+    """Answer with an error of ours; where the response has begun, break it off visibly."""
+    call.failure = failure
+    if call.client.started:
+        call.client.abort()
+        return
+    call.status = answer.status
+    call.client.respond(answer.status, [*answer.headers(), *call.added_fields()], answer.body())
+

@@ -1,0 +1,82 @@
+"""Every other route: bytes through, both ways, to one upstream, once.
+
+A body that has arrived whole is sent with its length and may be resent on a stale connection; a
+longer one is streamed on a connection of its own, which cannot be stale.
+"""
+
+import asyncio
+
+from proxy.exchange.call import CallState
+from proxy.exchange.reply import Mode, Reply
+from proxy.exchange.request import request_head
+from proxy.exchange.send import send
+from proxy.policy.snapshot import UpstreamPolicy
+from proxy.upstream.connection import Connection
+from proxy.upstream.pool import Pool, Pools, UpstreamError
+from proxy.watchdog import NEVER
+
+_CHUNKED = b"Transfer-Encoding: chunked\r\n"
+
+
+async def pass_through(call: CallState, pools: Pools, loop: asyncio.AbstractEventLoop) -> Reply:
+    """The reply of the agent's baseline upstream, or of the default one; settled at its head."""
+    upstream = call.agent.baseline.upstream if call.agent is not None else call.policy.default_upstream
+    client = call.client
+    pool = pools.of(upstream)
+    whole = call.body.raw if call.body is not None else client.body_if_whole()
+
+    def new_reply() -> Reply:
+        return Reply(loop, upstream.timeouts, loop.time() + upstream.timeouts.stream, Mode.RAW)
+
+    if whole is None:
+        return await _stream(call, pool, new_reply(), upstream)
+    framing = b"Content-Length: %d\r\n" % len(whole) if whole or b"content-length" in call.headers.read else b""
+    head_only = client.method == "HEAD"
+    return await send(pool, new_reply, _head(call, upstream, framing) + whole, call.deadline, head_only=head_only)
+
+
+def _head(call: CallState, upstream: UpstreamPolicy, framing: bytes) -> bytes:
+    encoding = call.headers.read.get(b"accept-encoding", b"identity")
+    return request_head(call.client.method, call.path, call.headers, upstream, framing, encoding)
+
+
+async def _stream(call: CallState, pool: Pool, reply: Reply, upstream: UpstreamPolicy) -> Reply:
+    client = call.client
+    length = client.content_length
+    try:
+        connection = await pool.connect_new(upstream.timeouts.connect)
+    except UpstreamError as error:
+        reply.on_failure(error.failure)
+        return reply
+    framing = _CHUNKED if length < 0 else b"Content-Length: %d\r\n" % length
+    reply.begin(connection, NEVER)
+    connection.send(_head(call, upstream, framing), reply, more=True)
+    try:
+        if client.expects_continue:
+            client.send_continue()
+        await _send_body(call, connection, reply)
+        await reply.settled
+    except BaseException:
+        connection.abort()
+        raise
+    return reply
+
+
+async def _send_body(call: CallState, connection: Connection, reply: Reply) -> None:
+    """The client's body, piece by piece, until its end or until the upstream has answered already."""
+    client = call.client
+    chunked = client.content_length < 0
+    loop = asyncio.get_running_loop()
+    while not reply.settled.done():
+        reply.begin(connection, NEVER)  # waiting for the client is not the upstream's silence
+        piece = await client.body_chunk()
+        if not piece:
+            reply.begin(connection, loop.time())
+            if chunked:
+                await connection.send_more(b"0\r\n\r\n")
+            connection.send_end()
+            return
+        client.body_progressed()
+        reply.begin(connection, loop.time())
+        connection.rearm()
+        await connection.send_more(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)

@@ -1,0 +1,288 @@
+"""One upstream's response as it arrives: held until the commit point, then relayed.
+
+The connection pushes bytes in.  Before the commit point they are held, and `settled` resolves once
+it is clear what they are worth.  After it they go straight to the client, with no task in between,
+and `finished` resolves at the end.
+"""
+
+import asyncio
+import re
+import zlib
+from enum import Enum
+
+from proxy.exchange.client import Client
+from proxy.policy.snapshot import TimeoutsPolicy
+from proxy.upstream.connection import Connection
+from proxy.watchdog import NEVER
+from proxy.wire.errors import failure_answer
+from proxy.wire.headers import Field
+from proxy.wire.sse import DONE, EventKind, EventReader, parse_event
+from proxy.wire.usage import read_usage
+from proxy.words import Failure, Usage
+
+# A JSON answer beyond this is relayed as it comes: no unsound answer is that long.
+HOLD_JSON = 1024 * 1024
+# A stream that has sent this much and still no content is not going to.
+HOLD_STREAM = 4 * 1024 * 1024
+
+_FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
+_USAGE = re.compile(rb'"usage"\s*:\s*\{')
+
+
+class Mode(Enum):
+    """What is held before the commit point."""
+
+    ANSWER = "answer"  # a chat answer: JSON, or a stream where one was asked for
+    BUFFERED = "buffered"  # a chat stream held to its end
+    RAW = "raw"  # pass-through: nothing but the head
+
+
+class Reply:
+    """A response on its way from `connection` to a client."""
+
+    __slots__ = (
+        "_client", "_closed", "_held", "_last", "_limit", "_mode", "_reader", "_size", "_strip_usage", "_total", "_want_stream",
+        "connection", "content_events", "ended", "failure", "fields", "finished", "sent_at", "settled", "status",
+        "timeouts", "usage",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        timeouts: TimeoutsPolicy,
+        total: float,
+        mode: Mode = Mode.ANSWER,
+        *,
+        want_stream: bool = False,
+        strip_usage: bool = False,
+        limit: int = HOLD_JSON,
+    ) -> None:
+        """`total` is the loop time at which the whole request must have settled or ended."""
+        self.connection: Connection | None = None
+        self.timeouts = timeouts
+        self.sent_at = NEVER  # loop time at which the request was last written to
+        self.settled: asyncio.Future[None] = loop.create_future()
+        self.finished: asyncio.Future[None] | None = None
+        self.status = 0
+        self.fields: list[Field] = []
+        self.failure: Failure | None = None
+        self.ended = False  # the response is complete
+        self.usage: Usage | None = None
+        self.content_events = 0
+        self._mode = mode
+        self._total = total
+        self._want_stream = want_stream
+        self._strip_usage = strip_usage
+        self._limit = limit
+        self._reader: EventReader | None = None
+        self._held: list[bytes] = []
+        self._size = 0
+        self._last = b""
+        self._client: Client | None = None
+        self._closed = False  # the upstream will send no more
+
+    # --- Receiver -----------------------------------------------------------------------------
+
+    def on_head(self, status: int, headers: list[Field]) -> None:
+        self.status = status
+        self.fields = headers
+        if self._mode is Mode.RAW:
+            self._settle()
+        elif self._want_stream and status == 200 and self._is_event_stream():
+            self._reader = EventReader()
+
+    def on_body(self, data: bytes) -> None:
+        if self._client is not None:
+            self._relay(data)
+        elif self._reader is not None:
+            for event in self._reader.feed(data):
+                self._hold_event(event)
+            if self._size > (self._limit if self._mode is Mode.BUFFERED else HOLD_STREAM):
+                self._settle()
+        else:
+            self._held.append(data)
+            self._size += len(data)
+            if self._size > self._limit:
+                self._settle()
+
+    def on_end(self, *, framed: bool) -> None:
+        if self._reader is not None and not framed and not self._looks_finished():
+            self.on_failure(Failure.STREAM_TRUNCATED)
+            return
+        if self._reader is not None:
+            self._pass_on(self._reader.take_rest())
+            if not self.content_events and self.failure is None:
+                self.failure = Failure.EMPTY
+        self.ended = self._closed = True
+        self._close_relay()
+
+    def on_failure(self, failure: Failure) -> None:
+        self._closed = True
+        if self.status and self._reader is not None and failure is Failure.RESET:
+            failure = Failure.STREAM_TRUNCATED
+        self.failure = failure
+        self._close_relay()
+
+    def deadline(self) -> tuple[float, Failure]:
+        timeouts = self.timeouts
+        if not self.status:
+            phase, failure = self.sent_at + timeouts.first_byte, Failure.FIRST_BYTE_TIMEOUT
+        elif self._reader is not None and self._client is None and not self.content_events:
+            phase, failure = self.sent_at + timeouts.first_content, Failure.FIRST_CONTENT_TIMEOUT
+        else:
+            connection = self.connection
+            idle = connection is not None and not connection.paused
+            phase = connection.last_read + timeouts.idle if connection is not None and idle else NEVER
+            failure = Failure.IDLE_TIMEOUT
+        return (phase, failure) if phase < self._total else (self._total, Failure.TOTAL_TIMEOUT)
+
+    # --- used by the exchange -----------------------------------------------------------------
+
+    def begin(self, connection: Connection, now: float) -> None:
+        """The request is being written to `connection` at loop time `now`."""
+        self.connection = connection
+        self.sent_at = now
+
+    @property
+    def presentable(self) -> bool:
+        """Whether there is an upstream answer to pass on, sound or not: complete, or still coming."""
+        return self.ended or (self.status != 0 and not self._closed)
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether the upstream answers with events."""
+        return self._reader is not None
+
+    @property
+    def held(self) -> bytes:
+        """What has arrived and was not relayed."""
+        return self._held[0] if len(self._held) == 1 else b"".join(self._held)
+
+    def decoded(self) -> bytes:
+        """What is held, without gzip or deflate; other encodings as they are."""
+        encoding = self.field(b"content-encoding")
+        if encoding not in (b"gzip", b"deflate"):
+            return self.held
+        try:
+            return zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(self.held, 16 * HOLD_JSON)
+        except zlib.error:
+            return self.held
+
+    def field(self, name: bytes) -> bytes:
+        """The first value of a field by lower-case name, in lower case; b"" where there is none."""
+        for field, value in self.fields:
+            if field.lower() == name:
+                return value.strip().lower()
+        return b""
+
+    def relay_to(self, client: Client, loop: asyncio.AbstractEventLoop, total: float) -> asyncio.Future[None]:
+        """Commit: what is held goes to `client` now, the rest as it comes, until loop time `total`."""
+        self.finished = loop.create_future()
+        self._client = client
+        self._total = total
+        held, self._held = self._held, []
+        if held:
+            client.write(b"".join(held))
+        if self._closed:
+            self._close_relay()
+        elif self.connection is not None:
+            client.source = self.connection
+            self.connection.rearm()
+        return self.finished
+
+    # --- inside -------------------------------------------------------------------------------
+
+    def _is_event_stream(self) -> bool:
+        return self.field(b"content-type").startswith(b"text/event-stream") and self.field(
+            b"content-encoding"
+        ) in (b"", b"identity")
+
+    def _hold_event(self, event: bytes) -> None:
+        kind, chunk = parse_event(event)
+        self._last = event
+        if chunk is not None:
+            usage = read_usage(chunk)
+            if usage is not None:
+                self.usage = usage
+                if self._strip_usage and not chunk.get("choices"):
+                    return
+        self._held.append(event)
+        self._size += len(event)
+        if kind is EventKind.CONTENT:
+            self.content_events += 1
+            if self._mode is not Mode.BUFFERED:
+                self._settle()
+        elif kind is EventKind.ERROR and self.failure is None:
+            self.failure = Failure.STREAM_ERROR
+            self._settle()
+
+    def _relay(self, data: bytes) -> None:
+        """After the commit.  Whole events with nothing to look at pass without being parsed."""
+        client = self._client
+        reader = self._reader
+        assert client is not None
+        if reader is None:
+            client.write(data)
+            return
+        if (
+            data[-2:] == b"\n\n"
+            and not reader.pending
+            and b'"error"' not in data
+            and not (b'"usage"' in data and _USAGE.search(data))
+        ):
+            self.content_events += data.count(b"\n\n")
+            self._last = data
+            client.write(data)
+            return
+        for event in reader.feed(data):
+            self._relay_event(event)
+
+    def _relay_event(self, event: bytes) -> None:
+        kind, chunk = parse_event(event)
+        self._last = event
+        if kind is EventKind.CONTENT:
+            self.content_events += 1
+        elif kind is EventKind.ERROR:
+            self.failure = Failure.STREAM_ERROR
+        usage = read_usage(chunk) if chunk is not None else None
+        if usage is not None:
+            self.usage = usage
+            if self._strip_usage and not chunk.get("choices"):
+                return
+        self._pass_on(event)
+
+    def _pass_on(self, data: bytes) -> None:
+        if not data:
+            return
+        if self._client is not None:
+            self._client.write(data)
+        else:
+            self._held.append(data)
+
+    def _looks_finished(self) -> bool:
+        """Whether the last events are such as end a stream: without a length, only that tells."""
+        return DONE in self._last or _FINISH.search(self._last) is not None
+
+    def _settle(self) -> None:
+        if not self.settled.done():
+            self.settled.set_result(None)
+
+    def _close_relay(self) -> None:
+        """End the client's response the way the upstream's ended, or let the exchange decide."""
+        client = self._client
+        if client is None:
+            self._settle()
+            return
+        finished = self.finished
+        assert finished is not None
+        if finished.done():
+            return
+        client.source = None
+        if self.ended and self.failure is not Failure.STREAM_ERROR:
+            client.end()
+        else:
+            # A stream that reported its own error has said enough; any other break we tell.
+            if self._reader is not None and self.failure not in (None, Failure.STREAM_ERROR):
+                client.write(failure_answer(self.failure).event())
+            client.abort()
+        finished.set_result(None)

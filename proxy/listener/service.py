@@ -1,0 +1,183 @@
+"""The running proxy: both listeners, the exchange between them, and an orderly end."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from aiohttp import web
+from prometheus_client.core import GaugeMetricFamily, Metric
+
+from proxy.admin.app import admin_app
+from proxy.exchange.exchange import Exchange
+from proxy.listener.protocol import DataServer
+from proxy.policy.snapshot import Policy
+from proxy.telemetry.metrics import Metrics, gauge
+from proxy.words import Record
+
+log = logging.getLogger("splitlane.listener")
+
+# A request may be on its way on a connection that looks idle.  Within this many seconds of the
+# drain's start it is still answered; then idle connections are closed.
+IDLE_GRACE = 0.5
+# How often a drain looks whether it is done, seconds.
+DRAIN_POLL = 0.02
+BACKLOG = 4096
+
+
+class Address(NamedTuple):
+    """Where a listener listens; port 0 takes a free one."""
+
+    host: str
+    port: int
+
+
+class Service:
+    """Starts, serves, drains.  One per process (tests start several)."""
+
+    def __init__(self, policy: Policy, data: Address, admin: Address) -> None:
+        self._data_address = data
+        self._admin_address = admin
+        self._loop = asyncio.get_running_loop()
+        self.metrics = Metrics(self._known_models, self._gauges)
+        self.exchange = Exchange(policy, self._settle, self._loop)
+        self._known_cache: tuple[Policy, frozenset[str]] = (policy, _models(policy))
+        self._debug = log.isEnabledFor(logging.DEBUG)
+        self._server = DataServer(self.exchange.handle, lambda: self.exchange.policy.limits, self._loop)
+        self._data: asyncio.Server | None = None
+        self._admin: web.AppRunner | None = None
+        self._hurry = asyncio.Event()
+
+    @property
+    def data(self) -> Address:
+        """The data listener's address, once started."""
+        assert self._data is not None
+        host, port, *_ = self._data.sockets[0].getsockname()
+        return Address(host, port)
+
+    @property
+    def admin(self) -> Address:
+        """The admin listener's address, once started."""
+        assert self._admin is not None
+        host, port, *_ = self._admin.addresses[0]
+        return Address(host, port)
+
+    @property
+    def ready(self) -> bool:
+        """Whether new requests are welcome."""
+        return self._data is not None and not self._server.draining
+
+    @property
+    def connections(self) -> int:
+        """Open client connections."""
+        return len(self._server.open)
+
+    async def start(self) -> None:
+        """Listen.  Raises OSError where an address is taken."""
+        runner = web.AppRunner(admin_app(self.metrics, lambda: self.ready), access_log=None)
+        await runner.setup()
+        self._admin = runner
+        try:
+            await web.TCPSite(runner, *self._admin_address, reuse_address=True, shutdown_timeout=0).start()
+            self._data = await self._loop.create_server(
+                self._server, *self._data_address, backlog=BACKLOG, reuse_address=True
+            )
+        except OSError:
+            await runner.cleanup()
+            raise
+
+    async def run_until_signalled(self) -> None:
+        """Serve until SIGTERM or SIGINT, then drain; a second signal ends at once."""
+        signalled = asyncio.Event()
+
+        def on_signal() -> None:
+            if signalled.is_set():
+                self._hurry.set()
+            signalled.set()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, on_signal)
+        await signalled.wait()
+        await self.stop()
+
+    def hurry(self) -> None:
+        """End a drain now."""
+        self._hurry.set()
+
+    async def stop(self) -> None:
+        """Drain: refuse nothing that can finish within the limit, then close everything."""
+        limits = self.exchange.policy.limits
+        server = self._server
+        server.draining = True  # readiness fails, answers say `Connection: close`
+        log.info("draining: %d requests in flight, %d connections", self.exchange.in_flight, len(server.open))
+        await self._wait(limits.drain_delay)
+        if self._data is not None:
+            self._data.close()
+        started = self._loop.time()
+        while server.open and not self._hurry.is_set():
+            elapsed = self._loop.time() - started
+            if elapsed >= limits.drain:
+                break
+            if elapsed >= min(IDLE_GRACE, limits.drain / 2):
+                for connection in list(server.open):
+                    connection.close_idle()
+            await self._wait(DRAIN_POLL)
+        if server.open:
+            log.warning("drain over: cutting %d connections", len(server.open))
+        for connection in list(server.open):
+            connection.stop()
+        while server.open or self.exchange.in_flight:
+            await asyncio.sleep(0)
+        self.exchange.pools.close_idle()
+        if self._admin is not None:
+            await self._admin.cleanup()
+        await asyncio.sleep(0)  # let closed transports go
+        log.info("stopped")
+
+    async def _wait(self, seconds: float) -> None:
+        if seconds > 0 and not self._hurry.is_set():
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._hurry.wait()
+            except TimeoutError:
+                pass
+
+    def _settle(self, record: Record) -> None:
+        self.metrics.settle(record)
+        if self._debug:
+            log.debug(
+                "%s %s agent=%s variant=%s served=%s status=%d failure=%s attempts=%d %.3fs",
+                record.request_id, record.route, record.agent, record.decision.variant, record.served,
+                record.status, record.failure, len(record.attempts), record.latency,
+            )  # fmt: skip
+
+    def _known_models(self) -> frozenset[str]:
+        policy, models = self._known_cache
+        if policy is not self.exchange.policy:
+            models = _models(self.exchange.policy)
+            self._known_cache = (self.exchange.policy, models)
+        return models
+
+    def _gauges(self) -> Iterator[Metric]:
+        exchange = self.exchange
+        policy = exchange.policy
+        yield gauge("splitlane_in_flight", "Requests being served.", exchange.in_flight)
+        yield gauge("splitlane_buffered_bytes", "Request bodies held.", exchange.buffered.total)
+        rollout = GaugeMetricFamily("splitlane_rollout_percentage", "Share of users.", labels=["agent"])
+        breaker = GaugeMetricFamily("splitlane_breaker_open", "1: the model is not called.", labels=["agent"])
+        for agent in policy.agents.values():
+            rollout.add_metric([agent.name], agent.percentage)
+            breaker.add_metric([agent.name], exchange.attempts.breaker(agent.finetuned).is_open)
+        yield rollout
+        yield breaker
+        info = GaugeMetricFamily("splitlane_policy_info", "The active policy.", labels=["hash"])
+        info.add_metric([policy.hash], 1)
+        yield info
+
+
+def _models(policy: Policy) -> frozenset[str]:
+    """The models a metric's label may name."""
+    return frozenset(
+        model for agent in policy.agents.values() for model in (agent.finetuned.model, agent.baseline.model)
+    )

@@ -1,0 +1,62 @@
+"""URLs of a policy, taken apart.  Pure."""
+
+import ipaddress
+import re
+from typing import NamedTuple
+from urllib.parse import SplitResult, urlsplit
+
+_FORM = "scheme://host[:port][/prefix] with http or https, without user, query or fragment"
+_URL = re.compile(r"[A-Za-z0-9._~:/%@!$&'()*+,;=?#\[\]-]+")
+_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?\.?")
+_VERSIONED = re.compile(r"/v1(/chat/completions)?$")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+class BaseUrl(NamedTuple):
+    """Where an upstream is."""
+
+    tls: bool
+    host: str  # lower case; an IPv6 address without its brackets
+    port: int
+    prefix: str  # without a trailing slash; often empty
+    host_header: str  # host, with the port unless it is the scheme's default
+
+
+def parse_base_url(text: str) -> BaseUrl:
+    """`https://host[:port][/prefix]` in its parts; `ValueError` says what was expected."""
+    parts = _split(text)
+    if parts.query or parts.fragment or "?" in text or "#" in text:
+        raise ValueError(_FORM)
+    prefix = parts.path.rstrip("/")
+    if _VERSIONED.search(prefix):
+        raise ValueError("a URL without /v1: leave it out, the path of each request brings it")
+    host = parts.hostname or ""
+    shown = f"[{host}]" if ":" in host else host
+    default = _DEFAULT_PORTS[parts.scheme]
+    port = parts.port or default
+    header = shown if port == default else f"{shown}:{port}"
+    return BaseUrl(parts.scheme == "https", host, port, prefix, header)
+
+
+def check_http_url(text: str) -> str:
+    """The text, if it is an http or https URL without a user; `ValueError` otherwise."""
+    _split(text)
+    return text
+
+
+def _split(text: str) -> SplitResult:
+    if not _URL.fullmatch(text):
+        raise ValueError(_FORM)
+    try:
+        parts = urlsplit(text)
+        port, host = parts.port, parts.hostname
+        if host and ":" in host:
+            ipaddress.IPv6Address(host)
+    except ValueError:
+        raise ValueError(_FORM) from None
+    known = parts.scheme in _DEFAULT_PORTS
+    if not known or not host or port == 0 or "@" in parts.netloc:
+        raise ValueError(_FORM)
+    if ":" not in host and not _HOST.fullmatch(host):
+        raise ValueError(_FORM)
+    return parts

@@ -1,0 +1,156 @@
+"""What a person wrote → what requests are served by.  Pure; the input has been validated."""
+
+from collections.abc import Mapping
+
+import orjson
+
+from proxy.policy.address import parse_base_url
+from proxy.policy.config import AgentConfig, FallbackConfig, PolicyConfig, TargetConfig
+from proxy.policy.config_identity import IdentityConfig, parse_source
+from proxy.policy.config_upstream import UpstreamConfig
+from proxy.policy.snapshot import (
+    AgentPolicy,
+    BreakerPolicy,
+    FallbackPolicy,
+    IdentityPolicy,
+    LimitsPolicy,
+    Policy,
+    PoolPolicy,
+    Target,
+    TimeoutsPolicy,
+    UpstreamPolicy,
+)
+from proxy.words import Failure
+
+VARIANT_HEADER = b"x-splitlane-variant"  # ours, so no upstream ever sees it
+
+# `fallback.on` by attribute of FallbackOnConfig.  Every failure that is in no row is the client's own
+# or comes after the commit point.
+_SWITCHES: Mapping[str, frozenset[Failure]] = {
+    "connect": frozenset({Failure.CONNECT, Failure.CONNECT_TIMEOUT, Failure.RESET, Failure.OVERLOAD}),
+    "timeout": frozenset(
+        {
+            Failure.FIRST_BYTE_TIMEOUT,
+            Failure.FIRST_CONTENT_TIMEOUT,
+            Failure.IDLE_TIMEOUT,
+            Failure.TOTAL_TIMEOUT,
+        }
+    ),
+    "rate_limited": frozenset({Failure.RATE_LIMITED}),
+    "server_error": frozenset({Failure.SERVER_ERROR, Failure.STREAM_ERROR, Failure.STREAM_TRUNCATED}),
+    "model_gone": frozenset({Failure.MODEL_GONE}),
+    "bad_body": frozenset({Failure.BAD_BODY}),
+    "empty": frozenset({Failure.EMPTY}),
+    "context_length": frozenset({Failure.CONTEXT_LENGTH}),
+    "auth": frozenset({Failure.AUTH}),
+}
+
+# Our own refusals of the fine-tune: the baseline was always meant to serve these.
+_ALWAYS = frozenset({Failure.BREAKER_OPEN, Failure.BUDGET})
+
+
+def compile_policy(config: PolicyConfig, digest: str) -> Policy:
+    """The frozen policy; `digest` is the file's short hash."""
+    upstreams = {name: _upstream(name, upstream) for name, upstream in config.upstreams.items()}
+    default = upstreams[config.default_upstream]
+    return Policy(
+        hash=digest,
+        environment=config.environment,
+        upstreams=upstreams,
+        default_upstream=default,
+        identity=_identity(config.identity),
+        agents={
+            name.encode(): _agent(name, agent, config, upstreams, default)
+            for name, agent in config.agents.items()
+        },
+        fallback=_fallback(config.fallback, enabled=config.models.fallback_enabled),
+        limits=LimitsPolicy(**config.limits.model_dump()),
+        log_level=config.observability.log_level,
+    )
+
+
+def _upstream(name: str, config: UpstreamConfig) -> UpstreamPolicy:
+    url = parse_base_url(config.base_url)
+    key = config.api_key
+    return UpstreamPolicy(
+        name=name,
+        tls=url.tls,
+        host=url.host,
+        port=url.port,
+        prefix=url.prefix.encode(),
+        host_header=url.host_header.encode(),
+        authorization=None if key is None else b"Bearer " + key.get_secret_value().encode(),
+        dialect=config.dialect,
+        timeouts=TimeoutsPolicy(**config.timeouts.model_dump()),
+        pool=PoolPolicy(**config.pool.model_dump()),
+        ca_file=config.ca_file,
+    )
+
+
+def _identity(config: IdentityConfig) -> IdentityPolicy:
+    agent = tuple(map(parse_source, config.agent))
+    user = tuple(map(parse_source, config.user))
+    return IdentityPolicy(
+        agent=agent,
+        user=user,
+        keys={digest: name.encode() for digest, name in config.keys.items()},
+        on_missing_user=config.on_missing_user,
+        allow_override=config.allow_override,
+        forward=config.forward,
+        # Baggage stays: other services read their own members from it.
+        headers=frozenset({VARIANT_HEADER, *(name for kind, name in agent + user if kind == "header")}),
+    )
+
+
+def _agent(
+    name: str,
+    config: AgentConfig,
+    policy: PolicyConfig,
+    upstreams: Mapping[str, UpstreamPolicy],
+    default: UpstreamPolicy,
+) -> AgentPolicy:
+    def target(written: TargetConfig) -> Target:
+        upstream = default if written.upstream is None else upstreams[written.upstream]
+        return Target(upstream, written.model, orjson.dumps(written.model))
+
+    percentage = _effective_percentage(config, policy)
+    return AgentPolicy(
+        name=name,
+        salt=config.salt if config.salt is not None else f"{name}/{config.fine_tuned.model}",
+        percentage=percentage,
+        threshold=round(percentage * 100),
+        everyone=policy.models.use_finetuned and not policy.ab_testing.enabled,
+        unleash=(config.compat or policy.compat) == "unleash",
+        finetuned=target(config.fine_tuned),
+        baseline=target(config.fallback),
+        defaults=tuple(
+            (orjson.dumps(key), orjson.dumps(value))
+            for key, value in (("max_tokens", config.max_tokens), ("temperature", config.temperature))
+            if value is not None
+        ),
+    )
+
+
+def _effective_percentage(agent: AgentConfig, policy: PolicyConfig) -> float:
+    """The three switches of DESIGN §3.3 in one number."""
+    if not policy.models.use_finetuned:
+        return 0.0
+    if not policy.ab_testing.enabled:
+        return 100.0
+    own = agent.rollout_percentage
+    return policy.ab_testing.rollout_percentage if own is None else own
+
+
+def _fallback(config: FallbackConfig, *, enabled: bool) -> FallbackPolicy:
+    switched_on = (failures for name, failures in _SWITCHES.items() if getattr(config.on, name))
+    return FallbackPolicy(
+        enabled=enabled,
+        on=_ALWAYS.union(*switched_on),
+        retry_finetuned=config.retry.finetuned,
+        retry_baseline=config.retry.baseline,
+        max_wait=config.retry.max_wait,
+        buffer_stream=config.buffer_stream,
+        retry_budget_ratio=config.retry_budget.ratio,
+        retry_budget_min=config.retry_budget.min,
+        breaker=BreakerPolicy(**config.breaker.model_dump()),
+    )

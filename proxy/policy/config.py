@@ -1,0 +1,253 @@
+"""The policy file as a person writes it: every key, its type, and its default.
+
+Durations are seconds and sizes bytes once parsed.  A section that is left out has the defaults written
+here; budgets, prices, store and alerting have none, because no number is right for everybody.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
+
+from proxy.policy.config_identity import IdentityConfig
+from proxy.policy.config_rollout import RolloutConfig
+from proxy.policy.config_upstream import UpstreamConfig
+from proxy.policy.facts import facts_of, gather_facts, known_upstream
+from proxy.policy.fields import (
+    Compat,
+    Duration,
+    Flag,
+    HttpUrl,
+    Name,
+    Percentage,
+    PositiveDuration,
+    SecretUrl,
+    Section,
+    Size,
+    StoreUrl,
+    Text,
+    number,
+    whole,
+)
+
+
+class TargetConfig(Section):
+    """A model at an upstream; written as the model's id alone, it is on the default upstream."""
+
+    upstream: Annotated[str, AfterValidator(known_upstream)] | None = None
+    model: Text
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_model_id(cls, value: object) -> object:
+        if isinstance(value, str):
+            return {"model": value}
+        if not isinstance(value, dict):
+            raise ValueError("a model's id, or {upstream: NAME, model: ID}")  # noqa: TRY004 – pydantic reports ValueError only
+        return value
+
+
+class AgentConfig(Section):
+    """One agent: its two models, and what is special about its split."""
+
+    fine_tuned: TargetConfig
+    fallback: TargetConfig  # the baseline
+    max_tokens: Annotated[int, whole(1)] | None = None  # both only where the client sent none
+    temperature: Annotated[float, number(0, 2)] | None = None
+    rollout_percentage: Percentage | None = None  # left out: ab_testing's
+    compat: Compat | None = Field(default=None, validate_default=True)  # left out: the policy's
+    salt: Text | None = Field(default=None, validate_default=True)
+
+    @field_validator("compat")
+    @classmethod
+    def _unleash_counts_whole_percents(cls, compat: Compat | None, info: ValidationInfo) -> Compat | None:
+        facts = facts_of(info)
+        own = info.data.get("rollout_percentage")
+        percentage = facts.percentage if own is None else own
+        if (compat or facts.compat) == "unleash" and isinstance(percentage, float) and percentage % 1:
+            raise ValueError("`native`, or a whole percentage: Unleash knows no finer ones")
+        return compat
+
+    @field_validator("salt")
+    @classmethod
+    def _unleash_has_a_salt(cls, salt: str | None, info: ValidationInfo) -> str | None:
+        # Unleash salts with the flag's groupId, which cannot be guessed: any other cohort is a wrong one.
+        if salt is None and (info.data.get("compat") or facts_of(info).compat) == "unleash":
+            raise ValueError("the flag's groupId, which `compat: unleash` needs")
+        return salt
+
+
+def _check_agent_name(name: str) -> str:
+    if name == "other":
+        raise ValueError("another name: metrics use this one for agents the policy does not know")
+    return name
+
+
+AgentName = Annotated[Name, AfterValidator(_check_agent_name)]
+
+
+class ModelsConfig(Section):
+    """The two main switches."""
+
+    use_finetuned: Flag = True
+    fallback_enabled: Flag = True
+
+
+class AbTestingConfig(Section):
+    """Off: everybody is fine-tuned.  On: this share of the users, unless the agent says otherwise."""
+
+    enabled: Flag = True
+    rollout_percentage: Percentage = 10.0
+
+
+class FallbackOnConfig(Section):
+    """Which failures of the fine-tune the baseline answers."""
+
+    connect: Flag = True
+    timeout: Flag = True
+    rate_limited: Flag = Field(default=True, alias="429")
+    server_error: Flag = Field(default=True, alias="5xx")
+    model_gone: Flag = True
+    bad_body: Flag = True
+    empty: Flag = True
+    context_length: Flag = False  # the baseline's window is no larger as a rule: twice the wait, one answer
+    auth: Flag = False  # a wrong key is for a person to fix, not to hide
+
+
+class RetryConfig(Section):
+    """Further attempts on the same target."""
+
+    finetuned: Annotated[int, whole(0, 2)] = 0  # the baseline is the fine-tune's retry
+    baseline: Annotated[int, whole(0, 2)] = 1
+    max_wait: Duration = 2.0
+
+
+class RetryBudgetConfig(Section):
+    """Retries per request, and how many a second are always allowed."""
+
+    ratio: Annotated[float, number(0, 1)] = 0.2  # as in Finagle and linkerd
+    min: Annotated[int, whole(0)] = 3
+
+
+class BreakerConfig(Section):
+    """When calls to a failing fine-tune stop for a while."""
+
+    failures: Annotated[int, whole(1)] = 5
+    window: PositiveDuration = 30.0
+    open: PositiveDuration = 30.0
+
+
+class FallbackConfig(Section):
+    """When and how often another attempt is made."""
+
+    on: FallbackOnConfig = FallbackOnConfig()
+    retry: RetryConfig = RetryConfig()
+    buffer_stream: Flag = False
+    retry_budget: RetryBudgetConfig = RetryBudgetConfig()
+    breaker: BreakerConfig = BreakerConfig()
+
+
+class BudgetsConfig(Section):
+    """Money in US dollars; left out: no limit."""
+
+    hourly_usd: Annotated[float, number(0, 1e9, above=True)] | None = None
+    daily_usd: Annotated[float, number(0, 1e9, above=True)] | None = None
+    on_exceeded: Literal["baseline", "reject", "warn"] = "baseline"
+
+
+class PriceConfig(Section):
+    """US dollars per million tokens."""
+
+    input: Annotated[float, number(0, 1e6)]
+    output: Annotated[float, number(0, 1e6)]
+
+
+def _check_model_pattern(pattern: str) -> str:
+    if "*" in pattern[:-1]:
+        raise ValueError("a model's id, or the start of one followed by a single *")
+    return pattern
+
+
+ModelPattern = Annotated[Text, AfterValidator(_check_model_pattern)]
+
+
+class StoreConfig(Section):
+    """Where records go; without a URL they are not kept."""
+
+    url: StoreUrl | None = None
+    retention: PositiveDuration = 30 * 86400.0
+
+
+class ObservabilityConfig(Section):
+    """Logs, and where metrics and traces are sent."""
+
+    enabled: Flag = True
+    export_endpoint: HttpUrl | None = None
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class AlertingConfig(Section):
+    """Notices of brake, rollback, budget and bad reload."""
+
+    enabled: Flag = True
+    slack_webhook: SecretUrl | None = None
+
+
+class LimitsConfig(Section):
+    """What one process holds at most, and for how long."""
+
+    max_in_flight: Annotated[int, whole(1)] = 1024
+    max_body: Size = 32 << 20
+    max_buffered: Size = 512 << 20
+    request_headers: PositiveDuration = 10.0
+    request_body: PositiveDuration = 30.0
+    write_stall: PositiveDuration = 60.0
+    drain: Duration = 25.0  # 5 s below Kubernetes' default terminationGracePeriodSeconds
+    drain_delay: Duration = 0.0
+
+    @field_validator("max_buffered")
+    @classmethod
+    def _one_body_fits(cls, max_buffered: int, info: ValidationInfo) -> int:
+        if max_buffered < info.data.get("max_body", 0):
+            raise ValueError("at least limits.max_body, or no such body is ever accepted")
+        return max_buffered
+
+
+class PolicyConfig(Section):
+    """A whole policy file.  Made by `validate_policy` only: references are checked against the rest."""
+
+    environment: Name = "production"
+    upstreams: dict[Name, UpstreamConfig]
+    default_upstream: str = Field(default="", validate_default=True)
+    identity: IdentityConfig = IdentityConfig()
+    models: ModelsConfig = ModelsConfig()
+    compat: Compat = "native"  # unleash: assign as an existing Unleash flag does; an agent may override it
+    agents: dict[AgentName, AgentConfig] = Field(default_factory=dict)
+    ab_testing: AbTestingConfig = AbTestingConfig()
+    fallback: FallbackConfig = FallbackConfig()
+    budgets: BudgetsConfig = BudgetsConfig()
+    prices: dict[ModelPattern, PriceConfig] = Field(default_factory=dict)
+    rollout: RolloutConfig = RolloutConfig()
+    store: StoreConfig = StoreConfig()
+    observability: ObservabilityConfig = ObservabilityConfig()
+    alerting: AlertingConfig = AlertingConfig()
+    limits: LimitsConfig = LimitsConfig()
+
+    @field_validator("upstreams")
+    @classmethod
+    def _some_upstream(cls, upstreams: dict[str, UpstreamConfig]) -> dict[str, UpstreamConfig]:
+        if not upstreams:
+            raise ValueError("at least one upstream")
+        return upstreams
+
+    @field_validator("default_upstream")
+    @classmethod
+    def _known_or_only(cls, name: str, info: ValidationInfo) -> str:
+        facts = facts_of(info)
+        if not name and len(facts.upstreams) == 1:
+            return facts.upstreams[0]
+        return known_upstream(name, info)
+
+
+def validate_policy(data: object) -> PolicyConfig:
+    """The typed policy of a file's plain data; raises pydantic's `ValidationError` with every error."""
+    return PolicyConfig.model_validate(data, context=gather_facts(data))

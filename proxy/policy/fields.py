@@ -1,0 +1,146 @@
+"""The types that values of a policy file have.
+
+Every check raises `ValueError` with what was *expected* and nothing else: `load` adds place, key and
+the value, hidden where it may be a secret.  Text that came through `${…}` may stand for a number or a
+boolean, as it would had a person typed it.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, SecretStr
+
+from proxy.policy import address, units
+from proxy.policy.document import resolve
+from proxy.policy.problems import Expanded
+
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_CREDENTIAL = re.compile(r"[\x21-\x7e]{1,4096}")
+_STORE_URL = re.compile(r"sqlite:///[^\x00-\x1f]+|postgres(ql)?://[^\s\x00-\x1f]+")
+
+
+class Section(BaseModel):
+    """A mapping of the policy file: unknown keys are errors, and nothing changes after validation."""
+
+    # Inputs stay out of pydantic's own messages: they may be secrets.
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+def whole(low: int, high: int | None = None) -> BeforeValidator:
+    """A whole number within bounds, both inclusive."""
+    bounds = f"from {low} to {high}" if high is not None else f"> {low - 1}" if low else "≥ 0"
+    expected = f"a whole number {bounds}"
+
+    def check(value: object) -> int:
+        value = _typed(value)
+        if not isinstance(value, int) or isinstance(value, bool) or value < low:
+            raise ValueError(expected)
+        if high is not None and value > high:
+            raise ValueError(expected)
+        return value
+
+    return BeforeValidator(check)
+
+
+def number(low: float, high: float, *, above: bool = False) -> BeforeValidator:
+    """A number within bounds; `above` leaves the lower bound itself out."""
+    expected = f"a number > {low:g} and ≤ {high:g}" if above else f"a number from {low:g} to {high:g}"
+
+    def check(value: object) -> float:
+        value = _typed(value)
+        if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
+            raise ValueError(expected)
+        if above and value == low:
+            raise ValueError(expected)
+        return float(value)
+
+    return BeforeValidator(check)
+
+
+def _typed(value: object) -> object:
+    return resolve(value) if isinstance(value, Expanded) else value
+
+
+def _check_flag(value: object) -> bool:
+    value = _typed(value)
+    if not isinstance(value, bool):
+        raise ValueError("true or false")  # noqa: TRY004 – pydantic reports ValueError only
+    return value
+
+
+def _check_percentage(value: object) -> float:
+    value = _typed(value)
+    expected = "a percentage from 0 to 100 in steps of 0.01"
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 100:
+        raise ValueError(expected)
+    if abs(value - round(value, 2)) > 1e-9:  # finer than a bucket: it would be rounded silently
+        raise ValueError(expected)
+    return round(float(value), 2)
+
+
+def with_unit(parse: Callable[[str], float]) -> BeforeValidator:
+    """Text in one of the forms of `units`; a bare number is an error."""
+
+    def check(value: object) -> float:
+        # parse("") raises for every form, with the words for it.
+        return parse(value if isinstance(value, str) else "")
+
+    return BeforeValidator(check)
+
+
+def _positive(value: float) -> float:
+    if value <= 0:
+        raise ValueError("a duration longer than zero")
+    return value
+
+
+def _check_text(value: str) -> str:
+    if not value or len(value) > 256 or _CONTROL.search(value):
+        raise ValueError("text of 1 to 256 characters without control characters")
+    return value
+
+
+def _check_name(value: str) -> str:
+    if not _NAME.fullmatch(value):
+        raise ValueError("a name of 1 to 64 letters, digits, dots, underscores and hyphens")
+    return value
+
+
+def _check_base_url(value: str) -> str:
+    address.parse_base_url(value)
+    return value
+
+
+def _check_credential(value: SecretStr) -> SecretStr:
+    if not _CREDENTIAL.fullmatch(value.get_secret_value()):
+        raise ValueError("a key of visible ASCII characters, without spaces and line breaks")
+    return value
+
+
+def _check_secret_url(value: SecretStr) -> SecretStr:
+    address.check_http_url(value.get_secret_value())
+    return value
+
+
+def _check_store_url(value: SecretStr) -> SecretStr:
+    if not _STORE_URL.fullmatch(value.get_secret_value()):
+        raise ValueError("sqlite:///FILE or postgresql://…")
+    return value
+
+
+Flag = Annotated[bool, BeforeValidator(_check_flag)]
+Text = Annotated[str, AfterValidator(_check_text)]
+Name = Annotated[str, AfterValidator(_check_name)]
+Percentage = Annotated[float, BeforeValidator(_check_percentage)]
+Duration = Annotated[float, with_unit(units.parse_duration)]  # seconds
+PositiveDuration = Annotated[float, with_unit(units.parse_duration), AfterValidator(_positive)]
+Size = Annotated[int, with_unit(units.parse_size)]  # bytes
+Share = Annotated[float, number(0, 1), with_unit(units.parse_percent)]  # 5% is 0.05; the unit is read first
+HttpUrl = Annotated[str, AfterValidator(address.check_http_url)]
+UpstreamUrl = Annotated[str, AfterValidator(_check_base_url)]
+Credential = Annotated[SecretStr, AfterValidator(_check_credential)]
+SecretUrl = Annotated[SecretStr, AfterValidator(_check_secret_url)]  # it grants access: a secret as a whole
+StoreUrl = Annotated[SecretStr, AfterValidator(_check_store_url)]  # may carry a password
+Compat = Literal["native", "unleash"]

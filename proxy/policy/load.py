@@ -1,0 +1,90 @@
+"""A policy file's bytes to the policy, or every error at once.
+
+Nothing here keeps state or logs; who calls decides what a bad file means (at start: exit; on a
+reload: keep the last good policy).
+"""
+
+import difflib
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from proxy.policy.compile import compile_policy
+from proxy.policy.config import PolicyConfig, validate_policy
+from proxy.policy.diagnose import diagnose
+from proxy.policy.document import MAX_BYTES, read_document
+from proxy.policy.expand import expand_document
+from proxy.policy.problems import PolicyError, PolicyProblem, show_value
+from proxy.policy.snapshot import Policy
+
+ENVIRONMENT_VARIABLE = "GENESIS_ENV"
+DEFAULT_ENVIRONMENT = "dev"  # whoever sets nothing gets the baseline only
+
+_FOLDER = Path("policies")
+_PACKAGED_FOLDER = Path(__file__).resolve().parent.parent / "policies"
+_ENVIRONMENT = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+def load_policy(path: Path, env: Mapping[str, str]) -> Policy:
+    """The policy in the file at `path`, with `${…}` taken from `env`; raises `PolicyError`."""
+    content = read_policy_file(path)
+    return compile_policy(parse_policy(content, str(path), env), policy_hash(content))
+
+
+def read_policy_file(path: Path) -> bytes:
+    """The file's bytes; raises `PolicyError` where it cannot be read or is over 1 MiB."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:  # ValueError: NUL in the path
+        reason = error.strerror if isinstance(error, OSError) else "impossible name"
+        problem = PolicyProblem(str(path), 0, 0, "", f"an unreadable file ({reason})", "a policy file")
+        raise PolicyError((problem,)) from None
+    return content
+
+
+def policy_hash(content: bytes) -> str:
+    """The short name of a policy file's content: 12 hex digits."""
+    return hashlib.sha256(content).hexdigest()[:12]
+
+
+def parse_policy(text: bytes, source: str, env: Mapping[str, str]) -> PolicyConfig:
+    """The typed policy of a file's bytes; `source` is the file's path, as errors show it.
+
+    Raises `PolicyError` with everything that is wrong, in the file's order.
+    """
+    root, problems = read_document(text, source)
+    problems += expand_document(root, source, env)
+    try:
+        config = validate_policy(root.plain())
+    except ValidationError as error:
+        # A value that could not be expanded is wrong once, not twice.
+        known = {problem.key for problem in problems}
+        problems += [problem for problem in diagnose(error, root, source) if problem.key not in known]
+    if problems:
+        # `from None`: the cause would carry the file's values into tracebacks.
+        raise PolicyError(tuple(sorted(problems, key=lambda problem: problem[:3]))) from None
+    return config
+
+
+def default_policy_path(env: Mapping[str, str]) -> Path:
+    """`policies/$GENESIS_ENV.yaml` in the working directory, else the copy inside the package.
+
+    Raises `PolicyError` where neither exists.
+    """
+    name = env.get(ENVIRONMENT_VARIABLE) or DEFAULT_ENVIRONMENT
+    if _ENVIRONMENT.fullmatch(name):  # a name, never a path
+        for folder in (_FOLDER, _PACKAGED_FOLDER):
+            if (path := folder / f"{name}.yaml").is_file():
+                return path
+    known = sorted({path.stem for folder in (_FOLDER, _PACKAGED_FOLDER) for path in folder.glob("*.yaml")})
+    close = difflib.get_close_matches(name[:64], known, n=1)
+    expected = f"one of: {', '.join(known)}" if known else "a file policies/NAME.yaml, but there is none"
+    hint = f"; did you mean {close[0]}?" if close else ""
+    problem = PolicyProblem(
+        "environment", 0, 0, ENVIRONMENT_VARIABLE, show_value(name, ()), f"{expected}{hint}"
+    )
+    raise PolicyError((problem,))

@@ -1,0 +1,68 @@
+"""Text with units to numbers.  Pure; every function raises `ValueError` saying what was expected.
+
+The messages never repeat the text: it may be a secret that landed under the wrong key.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+
+_QUANTITY = re.compile(r"([+-]?)([0-9]{1,18}(?:\.[0-9]{1,9})?) ?([A-Za-z%]+)")
+
+_DURATIONS: Mapping[str, float] = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_SIZES: Mapping[str, int] = {
+    "B": 1,
+    "kB": 10**3,
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "KiB": 2**10,
+    "MiB": 2**20,
+    "GiB": 2**30,
+}
+
+# Longer than any time-out or retention that makes sense; keeps timers and dates within their range.
+MAX_DURATION = 3660 * 86400.0
+MAX_SIZE = 2**50
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of a duration such as `250ms`, `2s`, `15m`, `24h` or `30d`."""
+    sign, number, unit = _split(text)
+    seconds = number * _DURATIONS.get(unit, math.nan)
+    if sign or not seconds <= MAX_DURATION:
+        raise ValueError("a duration with its unit, such as 250ms, 2s, 15m, 24h or 30d")
+    return seconds
+
+
+def parse_size(text: str) -> int:
+    """Bytes of a size such as `512KiB`, `32MiB`, `1GiB` or `10MB` (powers of ten without the `i`)."""
+    sign, number, unit = _split(text)
+    size = number * _SIZES.get(unit, math.nan)
+    if sign or not size <= MAX_SIZE or size != int(size):
+        raise ValueError("a size with its unit, such as 512KiB, 32MiB, 1GiB or 10MB")
+    return int(size)
+
+
+def parse_percent(text: str) -> float:
+    """The fraction a per cent stands for: `5%` is 0.05, `+10%` is 0.1."""
+    return _signed(text, "%", "a per cent, such as 5% or +10%")
+
+
+def parse_points(text: str) -> float:
+    """The difference of two fractions in percentage points: `-1pp` is -0.01."""
+    return _signed(text, "pp", "percentage points, such as -1pp or +2.5pp")
+
+
+def _signed(text: str, unit: str, expected: str) -> float:
+    sign, number, found = _split(text)
+    if found != unit or number > 100:
+        raise ValueError(expected)
+    fraction = round(number / 100, 12)  # 2.3 / 100 is 0.023, not 0.022999999999999996
+    return -fraction if sign == "-" and fraction else fraction
+
+
+def _split(text: str) -> tuple[str, float, str]:
+    """Sign, number and unit; a number that equals nothing where the text has another form."""
+    match = _QUANTITY.fullmatch(text)
+    return (match[1], float(match[2]), match[3]) if match else ("", math.nan, "")

@@ -1,0 +1,53 @@
+"""The formula of the split: pure, the same on every proxy, process and Python version.
+
+    key    = utf8(salt + ":" + user)
+    bucket = (murmur3_x86_32(key, seed 0) * 10000) >> 32
+    fine-tuned iff bucket < round(percentage * 100)
+
+Changing a bucket is a breaking change: tests/vectors/assignment.json pins it.
+"""
+
+import mmh3
+
+from proxy.policy.snapshot import AgentPolicy
+from proxy.words import Assignment, Decision, Variant
+
+BUCKETS = 10_000
+
+_FINETUNED = Variant.FINETUNED
+_BASELINE = Variant.BASELINE
+UNASSIGNED = Decision(Variant.BASELINE, Assignment.UNASSIGNED, -1)
+_EVERYONE = Decision(Variant.FINETUNED, Assignment.FINETUNED, -1)
+_OVERRIDES = {
+    variant.value.encode(): Decision(variant, Assignment.OVERRIDE, -1) for variant in Variant
+}
+
+
+def murmur3(salt: str, user: bytes) -> int:
+    """The user's unsigned 32-bit hash under a salt."""
+    return mmh3.hash(salt.encode() + b":" + user, 0, False)
+
+
+def bucket_of(hashed: int) -> int:
+    """The bucket, 0 … 9999, of a 32-bit hash."""
+    return (hashed * BUCKETS) >> 32
+
+
+def assign(agent: AgentPolicy, user: bytes | None) -> Decision:
+    """The variant of a user; `user` is exactly as received, None or blank where there is none."""
+    if user is None or not user.strip():
+        return _EVERYONE if agent.everyone else UNASSIGNED
+    hashed = murmur3(agent.salt, user)
+    bucket = (hashed * BUCKETS) >> 32
+    if agent.unleash:
+        finetuned = (hashed % 100) + 1 <= agent.percentage
+    else:
+        finetuned = bucket < agent.threshold
+    if finetuned:
+        return Decision(_FINETUNED, Assignment.FINETUNED, bucket)
+    return Decision(_BASELINE, Assignment.BASELINE, bucket)
+
+
+def override(requested: bytes) -> Decision | None:
+    """The decision a client forces with `x-splitlane-variant`; None for an unknown variant."""
+    return _OVERRIDES.get(requested.strip().lower())

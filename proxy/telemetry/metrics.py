@@ -1,0 +1,145 @@
+"""The Prometheus metrics of DESIGN §3.7.
+
+Settling a request is a few additions on plain numbers: the event loop is the only writer, so there
+is no lock, and the exposition is built when somebody scrapes.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from proxy.words import Record
+
+# Language models answer in 0.1 s to 2 min; the alerts' thresholds (5 s, 10 s) are bucket edges.
+LATENCY_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0)
+TTFT_BUCKETS = (0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0)
+OVERHEAD_BUCKETS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5)
+
+
+class Histogram:
+    """Counts per bucket; `bounds` are upper bounds in seconds, inclusive."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+    def cumulative(self) -> list[tuple[str, float]]:
+        """Prometheus's `le` buckets."""
+        running = 0
+        buckets = []
+        for bound, count in zip((*map(str, self.bounds), "+Inf"), self.counts, strict=True):
+            running += count
+            buckets.append((bound, float(running)))
+        return buckets
+
+
+class ModelSeries:
+    """Everything counted per (agent, variant, model)."""
+
+    __slots__ = ("errors", "latency", "outcomes", "tokens", "ttft")
+
+    def __init__(self) -> None:
+        self.outcomes: dict[str, int] = {}
+        self.errors: dict[str, int] = {}
+        self.tokens = {"input": 0, "output": 0, "cached": 0, "reasoning": 0}
+        self.latency = Histogram(LATENCY_BUCKETS)
+        self.ttft = Histogram(TTFT_BUCKETS)
+
+
+class Metrics(Collector):
+    """Takes records; yields metric families to a scrape."""
+
+    def __init__(self, known_models: Callable[[], frozenset[str]], gauges: Callable[[], Iterable[Metric]]) -> None:
+        """`known_models`: the policy's own list, the only names that become labels."""
+        self._known_models = known_models
+        self._gauges = gauges
+        self._models: dict[tuple[str, str, str], ModelSeries] = {}
+        self._fallbacks: dict[tuple[str, str], int] = {}
+        self._assignments: dict[tuple[str, str], int] = {}
+        self._overhead = Histogram(OVERHEAD_BUCKETS)
+
+    def settle(self, record: Record) -> None:
+        """Count one finished request."""
+        agent = record.agent
+        decision = record.decision
+        key = (agent, decision.variant, record.served)
+        series = self._models.get(key)
+        if series is None:
+            series = self._series(key)
+        failure = record.failure
+        outcome = "success" if failure is None else failure.value
+        series.outcomes[outcome] = series.outcomes.get(outcome, 0) + 1
+        if failure is not None and record.status != 499:
+            series.errors[failure] = series.errors.get(failure, 0) + 1
+        series.latency.observe(record.latency)
+        if record.ttft >= 0:
+            series.ttft.observe(record.ttft)
+        if (usage := record.usage) is not None:
+            tokens = series.tokens
+            tokens["input"] += usage.prompt
+            tokens["output"] += usage.completion
+            tokens["cached"] += usage.cached
+            tokens["reasoning"] += usage.reasoning
+        if (reason := record.fallback) is not None:
+            self._fallbacks[agent, reason] = self._fallbacks.get((agent, reason), 0) + 1
+        assigned = (agent, decision.assignment)
+        self._assignments[assigned] = self._assignments.get(assigned, 0) + 1
+        self._overhead.observe(max(0.0, record.latency - record.blocked))
+
+    def _series(self, key: tuple[str, str, str]) -> ModelSeries:
+        agent, variant, served = key
+        if served and served not in self._known_models():
+            key = (agent, variant, "other")
+        return self._models.setdefault(key, ModelSeries())
+
+    def collect(self) -> Iterator[Metric]:
+        """The exposition, built now."""
+        labels = ["agent", "variant", "model"]
+        requests = CounterMetricFamily("model_requests", "Requests by outcome.", labels=[*labels, "outcome"])
+        errors = CounterMetricFamily("model_errors", "Failed requests by reason.", labels=[*labels, "reason"])
+        tokens = CounterMetricFamily("model_tokens", "Tokens by type.", labels=[*labels, "type"])
+        latency = HistogramMetricFamily("model_latency_seconds", "Request to last byte.", labels=labels)
+        ttft = HistogramMetricFamily("model_ttft_seconds", "Request to first content.", labels=labels)
+        for key, series in self._models.items():
+            for outcome, count in series.outcomes.items():
+                requests.add_metric([*key, outcome], count)
+            for reason, count in series.errors.items():
+                errors.add_metric([*key, reason], count)
+            for kind, count in series.tokens.items():
+                tokens.add_metric([*key, kind], count)
+            latency.add_metric(key, series.latency.cumulative(), series.latency.total)
+            ttft.add_metric(key, series.ttft.cumulative(), series.ttft.total)
+        yield from (requests, errors, tokens, latency, ttft)
+
+        fallbacks = CounterMetricFamily("model_fallbacks", "Fine-tunes rescued.", labels=["agent", "reason"])
+        for pair, count in self._fallbacks.items():
+            fallbacks.add_metric(pair, count)
+        assignments = CounterMetricFamily(
+            "splitlane_assignments", "Requests by assignment.", labels=["agent", "variant"]
+        )
+        for pair, count in self._assignments.items():
+            assignments.add_metric(pair, count)
+        yield from (fallbacks, assignments)
+
+        overhead = self._overhead
+        yield HistogramMetricFamily(
+            "splitlane_overhead_seconds",
+            "Own time: total minus time blocked on the upstream.",
+            buckets=overhead.cumulative(),
+            sum_value=overhead.total,
+        )
+        yield from self._gauges()
+
+
+def gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+    """A gauge of one value."""
+    return GaugeMetricFamily(name, text, value=value)

@@ -1,0 +1,157 @@
+"""The connections to one upstream: newest first, bounded, with a bounded wait."""
+
+import asyncio
+import ssl
+from collections import deque
+
+from proxy.policy.snapshot import UpstreamPolicy
+from proxy.upstream.connect import Resolver, open_connection, tls_context
+from proxy.upstream.connection import Connection
+from proxy.words import Failure
+
+
+class UpstreamError(Exception):
+    """No connection could be had; nothing was sent."""
+
+    def __init__(self, failure: Failure, detail: str = "") -> None:
+        super().__init__(detail or failure.value)
+        self.failure = failure
+
+
+class Pool:
+    """Connections to one upstream."""
+
+    def __init__(self, upstream: UpstreamPolicy, loop: asyncio.AbstractEventLoop, resolver: Resolver) -> None:
+        self.upstream = upstream
+        self._connecting = 0
+        self._live: set[Connection] = set()
+        self._loop = loop
+        self._resolver = resolver
+        self._tls: ssl.SSLContext | None = None
+        self._idle: list[Connection] = []
+        self._waiting: deque[asyncio.Future[Connection | None]] = deque()
+
+    def take(self) -> Connection | None:
+        """The most recently used idle connection, if there is one; never waits."""
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.closed and not connection.transport.is_closing():
+                return connection
+        return None
+
+    async def connect(self, limit: float) -> Connection:
+        """A new connection, or one that comes free first; `limit` seconds at most.
+
+        Raises UpstreamError: OVERLOAD (none came free), CONNECT, CONNECT_TIMEOUT.
+        """
+        policy = self.upstream.pool
+        if self.open >= policy.max_connections:
+            freed = await self._wait(min(policy.wait, limit))
+            if freed is not None:
+                return freed
+        return await self.connect_new(limit)
+
+    async def connect_new(self, limit: float) -> Connection:
+        """A connection that has not served before.  Raises UpstreamError: CONNECT, CONNECT_TIMEOUT."""
+        self._connecting += 1
+        try:
+            if self.upstream.tls and self._tls is None:
+                self._tls = tls_context(self.upstream.ca_file)
+            async with asyncio.timeout(min(self.upstream.timeouts.connect, limit)):
+                connection = await open_connection(
+                    self.upstream, self._resolver, self._tls, lambda: Connection(self._loop, self)
+                )
+        except TimeoutError as error:
+            raise UpstreamError(Failure.CONNECT_TIMEOUT) from error
+        except OSError as error:
+            raise UpstreamError(Failure.CONNECT, type(error).__name__) from error
+        else:
+            if connection.closed:
+                raise UpstreamError(Failure.CONNECT, "closed at once")
+            self._live.add(connection)
+            return connection
+        finally:
+            self._connecting -= 1
+            self._offer_room()
+
+    def released(self, connection: Connection) -> None:
+        """A response ended cleanly: the connection goes to who waits, else to the idle ones."""
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(connection)
+                return
+        self._idle.append(connection)
+        connection.watchdog.set(self._loop.time() + self.upstream.pool.keepalive)
+
+    def lost(self, connection: Connection) -> None:
+        """A connection closed."""
+        if connection in self._live:
+            self._live.discard(connection)
+            if connection in self._idle:
+                self._idle.remove(connection)
+            self._offer_room()
+
+    def close_idle(self) -> None:
+        """Close what nobody uses."""
+        for connection in list(self._idle):
+            connection.close()
+
+    @property
+    def idle(self) -> int:
+        """How many connections are idle."""
+        return len(self._idle)
+
+    @property
+    def open(self) -> int:
+        """How many connections there are or soon will be; never above `max_connections`."""
+        return len(self._live) + self._connecting
+
+    def _offer_room(self) -> None:
+        """Tell the first that waits that it may open a connection of its own."""
+        while self._waiting and self.open < self.upstream.pool.max_connections:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+
+    async def _wait(self, limit: float) -> Connection | None:
+        waiter: asyncio.Future[Connection | None] = self._loop.create_future()
+        self._waiting.append(waiter)
+        try:
+            async with asyncio.timeout(limit):
+                return await waiter
+        except BaseException as error:
+            if waiter.done() and not waiter.cancelled():
+                freed = waiter.result()
+                if freed is not None:
+                    self.released(freed)
+            if isinstance(error, TimeoutError):
+                raise UpstreamError(Failure.OVERLOAD) from error
+            raise
+
+
+class Pools:
+    """One pool per upstream; an upstream that a reload did not change keeps its pool."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._resolver = Resolver(loop)
+        self._pools: dict[UpstreamPolicy, Pool] = {}
+        self._by_name: dict[str, Pool] = {}
+
+    def of(self, upstream: UpstreamPolicy) -> Pool:
+        """The upstream's pool."""
+        pool = self._by_name.get(upstream.name)
+        if pool is not None and pool.upstream is upstream:
+            return pool  # spares hashing the whole policy on every request
+        pool = self._pools.get(upstream)
+        if pool is None:
+            pool = self._pools[upstream] = Pool(upstream, self._loop, self._resolver)
+        self._by_name[upstream.name] = pool
+        return pool
+
+    def close_idle(self) -> None:
+        """Close every connection that nobody uses."""
+        for pool in self._pools.values():
+            pool.close_idle()

@@ -1,0 +1,52 @@
+"""One timer per connection, re-armed lazily.
+
+A request moves its connection's deadline many times and nearly never lets it pass.  Moving a
+deadline *later* is a plain store: the armed timer fires early, sees the new deadline and sleeps
+on.  So a busy connection pays for one timer per time-out period, not for one per request.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+NEVER = float("inf")
+# uvloop's clock ticks in milliseconds: a timer may look up to one tick early.
+TICK = 0.002
+
+
+class Watchdog:
+    """Calls `expired()` once the loop's clock passes `deadline` (seconds, `loop.time()`)."""
+
+    __slots__ = ("_due", "_expired", "_handle", "_loop", "deadline")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, expired: Callable[[], None]) -> None:
+        self._loop = loop
+        self._expired = expired
+        self._handle: asyncio.TimerHandle | None = None
+        self._due = NEVER
+        self.deadline = NEVER
+
+    def set(self, deadline: float) -> None:
+        """Move the deadline; `NEVER` disarms."""
+        self.deadline = deadline
+        if deadline < self._due:
+            if self._handle is not None:
+                self._handle.cancel()
+            self._due = deadline
+            self._handle = self._loop.call_at(deadline, self._fire)
+
+    def close(self) -> None:
+        """Disarm for good: drops the references the timer holds."""
+        self.deadline = NEVER
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def _fire(self) -> None:
+        self._handle = None
+        self._due = NEVER
+        deadline = self.deadline
+        if deadline <= self._loop.time() + TICK:
+            self.deadline = NEVER
+            self._expired()
+        elif deadline < NEVER:
+            self.set(deadline)

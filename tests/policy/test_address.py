@@ -1,0 +1,62 @@
+import pytest
+
+from proxy.policy.address import BaseUrl, check_http_url, parse_base_url
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("https://api.mistral.ai", BaseUrl(True, "api.mistral.ai", 443, "", "api.mistral.ai")),
+        ("https://api.mistral.ai/", BaseUrl(True, "api.mistral.ai", 443, "", "api.mistral.ai")),
+        ("http://127.0.0.1:9090", BaseUrl(False, "127.0.0.1", 9090, "", "127.0.0.1:9090")),
+        ("https://gw:443/llm/eu/", BaseUrl(True, "gw", 443, "/llm/eu", "gw")),
+        ("http://GW.Example:80", BaseUrl(False, "gw.example", 80, "", "gw.example")),
+        ("http://[::1]:8080/p", BaseUrl(False, "::1", 8080, "/p", "[::1]:8080")),
+        ("http://ollama_1", BaseUrl(False, "ollama_1", 80, "", "ollama_1")),
+    ],
+)
+def test_base_url_is_taken_apart(text: str, parts: BaseUrl) -> None:
+    assert parse_base_url(text) == parts
+
+
+@pytest.mark.parametrize("path", ["/v1", "/v1/", "/llm/v1", "/v1/chat/completions"])
+def test_v1_at_the_end_is_refused_with_the_remedy(path: str) -> None:
+    with pytest.raises(ValueError, match="without /v1: leave it out"):
+        parse_base_url("https://api.openai.com" + path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "api.mistral.ai",
+        "//api.mistral.ai",
+        "ftp://api.mistral.ai",
+        "https://",
+        "https:///p",
+        "https://host?x=1",
+        "https://host?",
+        "https://host#x",
+        "https://user:pass@host",
+        "https://host:0",
+        "https://host:65536",
+        "https://host:http",
+        "https://ho st",
+        "https://hést",
+        "https://host\r\nx: y",
+        "https://[::zz]",
+        "https://-host-",
+    ],
+)
+def test_anything_else_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="scheme://host"):
+        parse_base_url(text)
+
+
+def test_http_url_may_have_path_and_query() -> None:
+    assert check_http_url("https://hooks.example/a?b=c") == "https://hooks.example/a?b=c"
+
+
+def test_http_url_with_a_user_is_refused() -> None:
+    with pytest.raises(ValueError, match="without user"):
+        check_http_url("https://a:b@hooks.example")

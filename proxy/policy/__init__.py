@@ -1,10 +1,12 @@
 """The policy: what a person wrote, checked, and the frozen snapshot that requests are served by.
 
-load      a file's bytes → the two steps below → `Policy`, or every error at once
+load      a file's bytes → the steps below → `Policy`, or every error at once
 document  YAML text → a tree that remembers where everything was written
 expand    `${VAR}` in that tree's text
-config    the tree's data → typed, validated sections (config_*.py, on the types of fields.py)
+config    the tree's data → typed, validated sections (config_*.py)
+            on the types of fields.py, the forms of units.py and address.py, the references of facts.py
 compile   those sections → `snapshot.Policy`
 
-problems  what is wrong with a file, each as one line that never shows a secret
+diagnose  pydantic's findings → problems with place and key
+problems  one line each, never with a secret
 """

@@ -5,6 +5,7 @@ the value, hidden where it may be a secret.  Text that came through `${…}` may
 boolean, as it would had a person typed it.
 """
 
+import math
 import re
 from collections.abc import Callable
 from typing import Annotated, Literal
@@ -35,9 +36,7 @@ def whole(low: int, high: int | None = None) -> BeforeValidator:
 
     def check(value: object) -> int:
         value = _typed(value)
-        if not isinstance(value, int) or isinstance(value, bool) or value < low:
-            raise ValueError(expected)
-        if high is not None and value > high:
+        if type(value) is not int or not low <= value <= (math.inf if high is None else high):
             raise ValueError(expected)
         return value
 
@@ -49,18 +48,22 @@ def number(low: float, high: float, *, above: bool = False) -> BeforeValidator:
     expected = f"a number > {low:g} and ≤ {high:g}" if above else f"a number from {low:g} to {high:g}"
 
     def check(value: object) -> float:
-        value = _typed(value)
-        if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
+        value = _as_number(value)
+        if not low <= value <= high or (above and value == low):
             raise ValueError(expected)
-        if above and value == low:
-            raise ValueError(expected)
-        return float(value)
+        return value
 
     return BeforeValidator(check)
 
 
 def _typed(value: object) -> object:
     return resolve(value) if isinstance(value, Expanded) else value
+
+
+def _as_number(value: object) -> float:
+    """NaN, which is within no bounds, for everything that is not a number; so are the booleans."""
+    value = _typed(value)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
 
 
 def _check_flag(value: object) -> bool:
@@ -71,13 +74,11 @@ def _check_flag(value: object) -> bool:
 
 
 def _check_percentage(value: object) -> float:
-    value = _typed(value)
-    expected = "a percentage from 0 to 100 in steps of 0.01"
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 100:
-        raise ValueError(expected)
-    if abs(value - round(value, 2)) > 1e-9:  # finer than a bucket: it would be rounded silently
-        raise ValueError(expected)
-    return round(float(value), 2)
+    percentage = _as_number(value)
+    # Finer than a bucket is refused, not rounded: 0.004 would silently be nobody.
+    if not 0 <= percentage <= 100 or abs(percentage - round(percentage, 2)) > 1e-9:
+        raise ValueError("a percentage from 0 to 100 in steps of 0.01")
+    return round(percentage, 2)
 
 
 def with_unit(parse: Callable[[str], float]) -> BeforeValidator:
@@ -90,10 +91,22 @@ def with_unit(parse: Callable[[str], float]) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-def _positive(value: float) -> float:
-    if value <= 0:
+def _check_some_time(seconds: float) -> float:
+    if not seconds:
         raise ValueError("a duration longer than zero")
-    return value
+    return seconds
+
+
+def _check_some_size(size: int) -> int:
+    if not size:
+        raise ValueError("a size above zero")
+    return size
+
+
+def _check_share(share: float) -> float:
+    if not 0 <= share <= 1:
+        raise ValueError("a per cent from 0% to 100%")
+    return share
 
 
 def _check_text(value: str) -> str:
@@ -135,9 +148,9 @@ Text = Annotated[str, AfterValidator(_check_text)]
 Name = Annotated[str, AfterValidator(_check_name)]
 Percentage = Annotated[float, BeforeValidator(_check_percentage)]
 Duration = Annotated[float, with_unit(units.parse_duration)]  # seconds
-PositiveDuration = Annotated[float, with_unit(units.parse_duration), AfterValidator(_positive)]
-Size = Annotated[int, with_unit(units.parse_size)]  # bytes
-Share = Annotated[float, number(0, 1), with_unit(units.parse_percent)]  # 5% is 0.05; the unit is read first
+PositiveDuration = Annotated[float, with_unit(units.parse_duration), AfterValidator(_check_some_time)]
+Size = Annotated[int, with_unit(units.parse_size), AfterValidator(_check_some_size)]  # bytes
+Share = Annotated[float, with_unit(units.parse_percent), AfterValidator(_check_share)]  # 5% is 0.05
 HttpUrl = Annotated[str, AfterValidator(address.check_http_url)]
 UpstreamUrl = Annotated[str, AfterValidator(_check_base_url)]
 Credential = Annotated[SecretStr, AfterValidator(_check_credential)]

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable
 from enum import Enum, auto
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 JSON_TYPE = "application/json"
 SSE_TYPE = "text/event-stream; charset=utf-8"
@@ -39,18 +39,18 @@ class Answer(NamedTuple):
 DONE = Event(Kind.DONE, b"data: [DONE]\n\n")
 
 
-def dump(value: Any) -> bytes:
+def dump(value: object) -> bytes:
     """Return compact JSON in UTF-8; lone surrogates, which UTF-8 cannot hold, become question marks."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
-def event(kind: Kind, value: Any, name: str = "") -> Event:
+def event(kind: Kind, value: object, name: str = "") -> Event:
     """Return one event with a JSON payload, and its `event:` line where it has a name."""
     head = f"event: {name}\n".encode() if name else b""
     return Event(kind, b"%bdata: %b\n\n" % (head, dump(value)))
 
 
-def json_answer(value: Any, words: int = 0, status: int = 200) -> Answer:
+def json_answer(value: object, words: int = 0, status: int = 200) -> Answer:
     """Return a JSON answer."""
     return Answer(status, dump(value), words=words)
 

@@ -76,8 +76,9 @@ def reply_to(ask: Ask, default_words: int) -> Reply:
     )
     count, finish = length_of(prompt, max_tokens, default_words)
     pieces = say(ask.model, prompt, count)
-    wanted = ask.body.get("response_format")
-    kind = wanted.get("type") if isinstance(wanted, dict) else None
+    given = ask.body.get("response_format")
+    wanted: dict[str, Any] = given if isinstance(given, dict) else {}
+    kind = wanted.get("type")
     if kind in ("json_object", "json_schema"):
         schema = (wanted.get("json_schema") or {}).get("schema") if kind == "json_schema" else None
         pieces = say_json(ask.model, "".join(pieces), schema)

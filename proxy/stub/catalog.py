@@ -68,7 +68,9 @@ def embeddings_answer(ask: Ask, dialect: Dialect) -> Answer:
     # one text, many texts, one text in tokens, or many of them
     many = isinstance(given, list) and not all(isinstance(each, int) for each in given)
     inputs: list[object] = list(given) if many and isinstance(given, list) else [given]
-    size = next((n for key in ("dimensions", "output_dimension") if isinstance(n := ask.body.get(key), int)), 0)
+    size = next(
+        (n for key in ("dimensions", "output_dimension") if isinstance(n := ask.body.get(key), int)), 0
+    )
     size = min(size, 4096) if size > 0 else DIMENSIONS
     packed = ask.body.get("encoding_format") == "base64"
     data = [

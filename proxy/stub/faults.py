@@ -16,7 +16,7 @@ class FaultError(ValueError):
     """A fault's spec that cannot be read; the text is one line and says what was expected."""
 
 
-def _word(default: Any, kind: str, meaning: str) -> Any:
+def _word(default: object, kind: str, meaning: str) -> Any:  # noqa: ANN401 - as dataclasses.field
     """One field of `Fault`: how its word is read (`kind`), and what `--help` says about it."""
     return field(default=default, metadata={"kind": kind, "meaning": meaning})
 
@@ -131,7 +131,7 @@ def parse_rule(text: str) -> Fault:
     return replace(parse_fault(spec), model=head)
 
 
-def _read(name: str, value: str | None) -> Any:
+def _read(name: str, value: str | None) -> object:
     """Return the value of one word, of the type its field has."""
     kind: str = _WORDS[name].metadata["kind"]
     if kind == "choices|content" and value in (None, "choices", "content"):

@@ -47,7 +47,7 @@ def reset(transport: asyncio.BaseTransport) -> None:
     """End a TCP connection with RST: the peer sees a reset, whatever it has not read is lost."""
     sock = transport.get_extra_info("socket")
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    cast(asyncio.WriteTransport, transport).abort()
+    cast("asyncio.WriteTransport", transport).abort()
 
 
 class Connection(asyncio.Protocol):
@@ -58,13 +58,14 @@ class Connection(asyncio.Protocol):
     """
 
     def __init__(
-        self, number: int, handler: Handler, lost: Callable[["Connection"], None], max_body: int
+        self, number: int, handler: Handler, watch: Callable[["Connection", bool], None], max_body: int
     ) -> None:
+        """`watch` is told when the connection opens (True) and when it is gone (False)."""
         self.number = number
         self.gone_at: float | None = None  # Unix seconds: the client closed first
         self.task: asyncio.Task[None] | None = None
         self._handler = handler
-        self._lost = lost
+        self._watch = watch
         self._max_body = max_body
         self._parser = httptools.HttpRequestParser(self)
         self._waiting: deque[Request] = deque()
@@ -80,9 +81,11 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport; called once."""
-        self._transport = cast(asyncio.Transport, transport)
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=0)  # what `send` has written, the kernel has
         self._writable = asyncio.Event()
         self._writable.set()
+        self._watch(self, True)
 
     def data_received(self, data: bytes) -> None:
         """Parse, and start the handler where a request is complete."""
@@ -110,7 +113,7 @@ class Connection(asyncio.Protocol):
         """Stop the handler; called once."""
         self._client_left()
         self._writable.set()
-        self._lost(self)
+        self._watch(self, False)
 
     def pause_writing(self) -> None:
         """Make `send` wait."""
@@ -210,11 +213,6 @@ class Connection(asyncio.Protocol):
         """End the connection with RST, now."""
         self._ours = True
         reset(self._transport)
-
-    async def flushed(self) -> None:
-        """Wait until the kernel has taken everything written."""
-        while self._transport.get_write_buffer_size():
-            await asyncio.sleep(0.002)
 
     async def _write(self, data: bytes) -> None:
         self._transport.write(data)

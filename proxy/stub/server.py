@@ -2,19 +2,19 @@
 
 import asyncio
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
-from proxy.stub.answers import event
-from proxy.stub.answers import Kind as EventKind
+from proxy.stub.answers import Kind, event
 from proxy.stub.ask import read_ask
 from proxy.stub.calls import Call, CallLog, CallState
 from proxy.stub.chat import Stamp
 from proxy.stub.config import StubConfig
 from proxy.stub.control import control_answer
 from proxy.stub.errors import bad_request, error_answer, error_object, faulty_answer, server_problem
-from proxy.stub.faults import NO_FAULT, Fault, FaultError, FaultState, parse_fault
+from proxy.stub.faults import NO_FAULT, Fault, FaultError, FaultState, parse_fault, parse_rule
 from proxy.stub.http import Connection, Request
 from proxy.stub.plan import Act, Data, Ending, Head, Pace, Pause, plan
 from proxy.stub.routes import read_route, respond, vendor_headers
@@ -81,7 +81,12 @@ class Stub:
         """
         if self._server is None:
             self._server = await asyncio.get_running_loop().create_server(
-                self._accept, self.config.host, self.port, ssl=self.config.tls, reuse_address=True, backlog=1024
+                self._accept,
+                self.config.host,
+                self.port,
+                ssl=self.config.tls,
+                reuse_address=True,
+                backlog=1024,
             )
             self.port = self._server.sockets[0].getsockname()[1]
 
@@ -127,11 +132,12 @@ class Stub:
 
     def _accept(self) -> Connection:
         self.accepted += 1
-        connection = Connection(self.accepted, self._handle, self._lost, self.config.max_body)
-        self._connections.add(connection)
-        return connection
+        return Connection(self.accepted, self._handle, self._watch, self.config.max_body)
 
-    def _lost(self, connection: Connection) -> None:
+    def _watch(self, connection: Connection, opened: bool) -> None:
+        if opened:
+            self._connections.add(connection)
+            return
         self._connections.discard(connection)
         if not self._connections:
             self._empty.set()
@@ -140,19 +146,87 @@ class Stub:
         """Answer one request: control, or log it, pick its fault, plan the answer, act."""
         control = control_answer(request, self.log, self.faults)
         if control is not None:
-            await connection.start(control.status, [("content-type", control.content_type)], len(control.body))
+            await connection.start(
+                control.status, [("content-type", control.content_type)], len(control.body)
+            )
             await connection.send(control.body)
             await connection.end()
             return
         call, acts = self._take(request)
-        state = call.state
         try:
             for act in acts:
-                await _perform(act, connection, state)
+                await _perform(act, connection, call.state)
         finally:
-            state.ended_at = time.time()
-            if not state.finished:
-                state.client_gone_at = connection.gone_at
+            call.state.ended_at = time.time()
+            if not call.state.finished:
+                call.state.client_gone_at = connection.gone_at
 
-    def _take(self, request: Request) -> tuple[Call, "Iterator[Act]"]:
-        raise NotImplementedError
+    def _take(self, request: Request) -> tuple[Call, Iterator[Act]]:
+        """Log a request, and return the acts that answer it."""
+        now = time.time()
+        route = read_route(request.method, request.target)
+        ask = read_ask(request.body)
+        model = ask.model if ask else route.model
+        dialect = self.config.dialect
+        complaint = ""
+        try:
+            asked = _asked_fault(request)
+        except FaultError as error:
+            asked, complaint = NO_FAULT, f"{FAULT_HEADER.decode()}: {error}"
+        fault = self.faults.pick(model, asked)
+        number = self.log.received + 1
+        call = Call(
+            number,
+            now,
+            request.connection,
+            request.method,
+            request.target,
+            request.headers,
+            request.body,
+            model,
+            ask is not None and ask.stream,
+            fault,
+        )
+        self.log.add(call)
+        if complaint:
+            answer = error_answer(bad_request(complaint, FAULT_HEADER.decode()), dialect)
+        else:
+            answer = faulty_answer(fault, model, dialect) or respond(
+                route, ask, Stamp(number, int(now)), fault, self.config
+            )
+        error_event = event(Kind.DONE, error_object(server_problem(500), dialect)).data
+        return call, plan(answer, fault, self._pace, vendor_headers(number, dialect), error_event)
+
+
+def _asked_fault(request: Request) -> Fault | None:
+    """Return the fault that the request's own header asks for.
+
+    Raises:
+        FaultError: it cannot be read.
+
+    """
+    spec = request.header(FAULT_HEADER)
+    return None if spec is None else parse_rule(spec.decode("utf-8", "replace"))
+
+
+async def _perform(act: Act, connection: Connection, state: CallState) -> None:
+    """Carry out one act."""
+    match act:
+        case Head(status, headers, length):
+            await connection.start(status, headers, length)
+        case Data(data):
+            state.chunks += 1
+            await connection.send(data)
+        case Pause(seconds):
+            await asyncio.sleep(seconds)
+        case Ending.CLEAN:
+            await connection.end()
+            state.finished = True
+        case Ending.CLOSE:
+            connection.close()
+        case Ending.RESET:
+            if state.chunks:
+                await asyncio.sleep(RESET_DELAY)
+            connection.abort()
+        case Ending.STALL:
+            await asyncio.get_running_loop().create_future()

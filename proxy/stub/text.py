@@ -94,7 +94,7 @@ def call_tool(tools: Sequence[Mapping[str, Any]], prompt: str) -> ToolCall:
     return ToolCall(str(chosen.get("name", "")), json.dumps(sample(chosen.get("parameters") or {})))
 
 
-def sample(schema: Mapping[str, Any], depth: int = 8) -> Any:
+def sample(schema: Mapping[str, Any], depth: int = 8) -> object:
     """Return a small value that fits a JSON schema, as far as types, enums, properties and items go."""
     if schema.get("enum"):
         return schema["enum"][0]

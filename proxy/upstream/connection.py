@@ -53,7 +53,7 @@ class Connection(asyncio.Protocol):
     """A pooled connection.  The httptools parser calls the methods named like its callbacks."""
 
     __slots__ = (
-        "_ended", "_framed", "_head_only", "_head_seen", "_headers", "_heard", "_interim", "_loop", "_owner",
+        "_ended", "_framed", "_head_only", "_head_seen", "_headers", "_heard", "_interim", "_keep_alive", "_loop", "_owner",
         "_parser", "_receiver", "_request_done", "_surplus", "_writable", "closed", "last_read", "paused",
         "responded", "reused", "transport", "watchdog",
     )  # fmt: skip
@@ -70,6 +70,7 @@ class Connection(asyncio.Protocol):
         self._interim = False  # inside a 1xx response
         self._framed = False  # the response's end is marked by its length or by chunks
         self._ended = False
+        self._keep_alive = False
         self._surplus = False  # bytes came behind the response: the peer and we disagree on framing
         self._request_done = True
         self._writable: asyncio.Future[None] | None = None
@@ -222,6 +223,8 @@ class Connection(asyncio.Protocol):
             self._framed = False
         elif self._receiver is not None and not self._ended:
             self._ended = True
+            # llhttp knows it only here: afterwards its flags are the next message's.
+            self._keep_alive = self._parser.should_keep_alive()
             self._receiver.on_end(framed=self._framed)
 
     # --- inside -------------------------------------------------------------------------------
@@ -234,7 +237,7 @@ class Connection(asyncio.Protocol):
             and not self._surplus
             and self._request_done
             and not self.closed
-            and self._parser.should_keep_alive()
+            and self._keep_alive
             and self.transport.get_write_buffer_size() == 0
         )
         if not reusable:

@@ -150,12 +150,13 @@ def test_alias_inside_its_own_anchor_is_refused() -> None:
     assert refused("a: &x [*x]\n").value == "an alias of nothing"
 
 
-@pytest.mark.parametrize("text", ["", "# nothing\n", "---\n...\n"])
-def test_empty_file_is_an_empty_value(text: str) -> None:
-    try:
-        assert read(text).plain() is None
-    except PolicyError as error:
-        assert error.problems[0].value == "nothing"
+@pytest.mark.parametrize("text", ["", "# nothing\n"])
+def test_empty_file_is_refused(text: str) -> None:
+    assert refused(text).value == "nothing"
+
+
+def test_empty_document_is_a_null() -> None:
+    assert read("---\n...\n").plain() is None
 
 
 def test_second_document_is_refused() -> None:

@@ -9,6 +9,7 @@ upstream_client micro benchmark: our upstream client beside aiohttp's
 sse_upstream    a server that streams stamped chunks
 sse_client      a client that reads them and knows how late each one is
 wrk_load        one round of wrk, checked
+lineup          brings the upstream and the contenders up
 fleet           the processes a case starts, pins, measures and ends
 plan            what one run was asked to do
 report          tables, result files, machine facts

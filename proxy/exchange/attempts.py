@@ -130,7 +130,7 @@ class Attempts:
                 limit=call.policy.limits.max_body if buffered else HOLD_JSON,
             )
 
-        reply = await send(self._pools.of(upstream), new_reply, prepared.request, total)
+        reply = await send(self._pools.of(upstream), new_reply, prepared.request, total, self._loop)
         _judge(reply)
         elapsed = time.perf_counter() - started
         call.blocked += elapsed

@@ -32,7 +32,8 @@ async def pass_through(call: CallState, pools: Pools, loop: asyncio.AbstractEven
         return await _stream(call, pool, new_reply(), upstream)
     framing = b"Content-Length: %d\r\n" % len(whole) if whole or b"content-length" in call.headers.read else b""
     head_only = client.method == "HEAD"
-    return await send(pool, new_reply, _head(call, upstream, framing) + whole, call.deadline, head_only=head_only)
+    request = _head(call, upstream, framing) + whole
+    return await send(pool, new_reply, request, call.deadline, loop, head_only=head_only)
 
 
 def _head(call: CallState, upstream: UpstreamPolicy, framing: bytes) -> bytes:

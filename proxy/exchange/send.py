@@ -9,14 +9,19 @@ from proxy.words import Failure
 
 
 async def send(
-    pool: Pool, new_reply: Callable[[], Reply], request: bytes, total: float, *, head_only: bool = False
+    pool: Pool,
+    new_reply: Callable[[], Reply],
+    request: bytes,
+    total: float,
+    loop: asyncio.AbstractEventLoop,
+    *,
+    head_only: bool = False,
 ) -> Reply:
     """Send `request` and wait until its reply has settled; `total` is the loop time to give up at.
 
     A peer may close an idle connection while we write to it.  That is no failure of the model and
     no retry: the request is resent once, on a connection that is new.
     """
-    loop = asyncio.get_running_loop()
     connection = pool.take()
     while True:
         reply = new_reply()

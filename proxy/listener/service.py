@@ -11,6 +11,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 
 from proxy.admin.app import admin_app
 from proxy.exchange.exchange import Exchange
+from proxy.ledger import Ledger
 from proxy.listener.protocol import DataServer
 from proxy.policy.snapshot import Policy
 from proxy.telemetry.metrics import Metrics, gauge
@@ -36,9 +37,12 @@ class Address(NamedTuple):
 class Service:
     """Starts, serves, drains.  One per process (tests start several)."""
 
-    def __init__(self, policy: Policy, data: Address, admin: Address) -> None:
+    def __init__(
+        self, policy: Policy, data: Address, admin: Address, ledger: Ledger = lambda _: None
+    ) -> None:
         self._data_address = data
         self._admin_address = admin
+        self._ledger = ledger
         self._loop = asyncio.get_running_loop()
         self.metrics = Metrics(self._known_models, self._gauges)
         self.exchange = Exchange(policy, self._settle, self._loop)
@@ -75,11 +79,11 @@ class Service:
 
     async def start(self) -> None:
         """Listen.  Raises OSError where an address is taken."""
-        runner = web.AppRunner(admin_app(self.metrics, lambda: self.ready), access_log=None)
+        runner = web.AppRunner(admin_app(self.metrics, lambda: self.ready), access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         self._admin = runner
         try:
-            await web.TCPSite(runner, *self._admin_address, reuse_address=True, shutdown_timeout=0).start()
+            await web.TCPSite(runner, *self._admin_address, reuse_address=True).start()
             self._data = await self._loop.create_server(
                 self._server, *self._data_address, backlog=BACKLOG, reuse_address=True
             )
@@ -145,6 +149,7 @@ class Service:
 
     def _settle(self, record: Record) -> None:
         self.metrics.settle(record)
+        self._ledger(record)
         if self._debug:
             log.debug(
                 "%s %s agent=%s variant=%s served=%s status=%d failure=%s attempts=%d %.3fs",

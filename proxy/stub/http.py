@@ -45,8 +45,9 @@ Handler = Callable[[Request, "Connection"], Awaitable[None]]
 
 def reset(transport: asyncio.BaseTransport) -> None:
     """End a TCP connection with RST: the peer sees a reset, whatever it has not read is lost."""
-    sock = transport.get_extra_info("socket")
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    if not transport.is_closing():  # else its descriptor may be another connection's by now
+        sock = transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     cast("asyncio.WriteTransport", transport).abort()
 
 

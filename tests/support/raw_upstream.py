@@ -141,13 +141,17 @@ class RawConnection(asyncio.Protocol):
 
     async def _play(self) -> None:
         script = list(self._script)
-        while True:
-            for action in script:
-                if not await self._act(action):
+        try:
+            while True:
+                for action in script:
+                    if not await self._act(action):
+                        return
+                if not any(isinstance(action, Read) for action in script):
+                    self.close()
                     return
-            if not any(isinstance(action, Read) for action in script):
-                self.close()
-                return
+        except Exception:
+            self.close(rst=True)  # the peer should not wait for what will not come
+            raise
 
     async def _act(self, action: Action) -> bool:
         """Carry out one action; False: the script ends here."""
@@ -254,8 +258,9 @@ class RawUpstream:
             each for each in self.connections if hasattr(each, "task")
         ]  # the rest never got through TLS
         for connection in opened:
-            connection.task.cancel()
-            connection.close(rst=True)
+            if not connection.lost.is_set():
+                connection.task.cancel()
+                connection.close(rst=True)
         outcomes = await asyncio.gather(*(each.task for each in opened), return_exceptions=True)
         for connection in opened:
             await connection.lost.wait()

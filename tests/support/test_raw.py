@@ -131,7 +131,7 @@ async def test_reader_gives_up_on_silence() -> None:
 
 async def test_mistake_in_a_script_fails_the_test() -> None:
     async def play() -> None:
-        script = [Read(), Send("text")]  # type: ignore[arg-type]
+        script: list[Action] = [Read(), Send("text")]  # type: ignore[arg-type]
         async with RawUpstream(script) as up, RawClient(up.host, up.port) as client:
             await client.send(request("GET", "/"))
             await asyncio.sleep(0.02)

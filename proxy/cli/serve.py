@@ -21,7 +21,8 @@ from pathlib import Path
 from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
 
 from proxy.listener.service import Address, Service
-from proxy.policy.load import PolicyError, default_policy_path, load_policy
+from proxy.policy.load import default_policy_path, load_policy
+from proxy.policy.problems import PolicyError
 from proxy.policy.snapshot import Policy
 from proxy.telemetry.log import configure
 

@@ -12,7 +12,7 @@ from proxy.split.assign import UNASSIGNED
 from proxy.upstream.dialect import Rendered
 from proxy.wire.body import Body
 from proxy.wire.errors import ErrorAnswer
-from proxy.wire.headers import RequestHeaders
+from proxy.wire.headers import NO_HEADERS, RequestHeaders
 from proxy.words import Attempt, Decision, Failure, Record, Usage
 
 # Agents outside the policy share one name, so that metrics stay bounded.
@@ -37,13 +37,31 @@ class Prepared(NamedTuple):
 
 
 class CallState:
-    """What is known of one request so far."""
+    """What is known of one request so far.
 
-    __slots__ = (
-        "admitted", "agent", "agent_name", "attempts", "blocked", "body", "breaker", "buffered", "client", "deadline", "decision", "failure",
-        "fallback", "headers", "path", "policy", "prepared", "reply", "request_id", "route", "served", "started", "status",
-        "stream", "time", "ttft", "usage",
-    )  # fmt: skip
+    What most requests never change stands on the class: an instance is cheap to make.
+    """
+
+    route = "refused"
+    headers: RequestHeaders = NO_HEADERS
+    body: Body | None = None
+    buffered = 0  # bytes of `max_buffered` it holds
+    admitted = False
+    agent: AgentPolicy | None = None
+    agent_name = OTHER
+    decision: Decision = UNASSIGNED
+    deadline = 0.0  # loop time by which an answer must be complete, or a stream committed
+    stream = False
+    prepared: Prepared | None = None
+    breaker: Breaker | None = None  # of the fine-tune, while its outcome is open
+    reply: Reply | None = None  # the committed one
+    fallback: Failure | None = None
+    failure: Failure | None = None
+    status = 0
+    served = ""
+    usage: Usage | None = None
+    blocked = 0.0
+    ttft = -1.0
 
     def __init__(self, policy: Policy, client: Client) -> None:
         self.policy = policy
@@ -51,58 +69,35 @@ class CallState:
         self.started = time.perf_counter()
         self.time = time.time()
         self.request_id = uuid7(self.time)
-        self.route = "refused"
         self.path = client.target
-        self.headers = RequestHeaders([], {}, 0)
-        self.body: Body | None = None
-        self.buffered = 0  # bytes of `max_buffered` it holds
-        self.admitted = False
-        self.agent: AgentPolicy | None = None
-        self.agent_name = OTHER
-        self.decision: Decision = UNASSIGNED
-        self.deadline = 0.0  # loop time by which an answer must be complete, or a stream committed
-        self.stream = False
-        self.prepared: Prepared | None = None
-        self.breaker: Breaker | None = None  # of the fine-tune, while its outcome is open
-        self.reply: Reply | None = None  # the committed one
         self.attempts: list[Attempt] = []
-        self.fallback: Failure | None = None
-        self.failure: Failure | None = None
-        self.status = 0
-        self.served = ""
-        self.usage: Usage | None = None
-        self.blocked = 0.0
-        self.ttft = -1.0
 
     def elapsed(self) -> float:
         """Seconds since the request's head."""
         return time.perf_counter() - self.started
 
-    def added_fields(self) -> list[tuple[bytes, bytes]]:
+    def added_fields(self) -> bytes:
         """Our own response headers, as known now."""
-        fields = [
-            (b"x-splitlane-request-id", self.request_id.encode()),
-            (b"x-splitlane-agent", self.agent_name.encode()),
-            (b"x-splitlane-variant", self.decision.variant.encode()),
-            (b"x-splitlane-served", self.served.encode()),
-            (b"x-splitlane-attempts", b"%d" % len(self.attempts)),
-            (b"x-splitlane-policy", self.policy.hash.encode()),
-        ]
-        if self.fallback is not None:
-            fields.append((b"x-splitlane-fallback", self.fallback.encode()))
-        return fields
+        key = (self.policy.hash, self.agent_name, self.decision.variant, self.served, len(self.attempts), self.fallback)
+        fields = _added.get(key)
+        if fields is None:
+            fields = _added_fields(*key)
+            if len(_added) < _ADDED_KEPT:
+                _added[key] = fields
+        return b"x-splitlane-request-id: %b\r\n%b" % (self.request_id.encode(), fields)
 
     def record(self) -> Record:
         """The request's frozen account."""
         agent = self.agent
+        percentage, salt = (0.0, "") if agent is None else (agent.percentage, agent.salt)
         return Record(
             self.request_id,
             self.time,
             self.route,
             self.agent_name,
             self.decision,
-            agent.percentage if agent is not None else 0.0,
-            agent.salt if agent is not None else "",
+            percentage,
+            salt,
             self.policy.hash,
             self.served,
             self.status,
@@ -117,8 +112,30 @@ class CallState:
         )
 
 
+# Apart from the request's id, the same few answers to "who served this" come again and again.
+_added: dict[tuple[str, str, str, str, int, Failure | None], bytes] = {}
+_ADDED_KEPT = 4096
+
+
+def _added_fields(  # noqa: PLR0913 one argument per header
+    policy: str, agent: str, variant: str, served: str, attempts: int, fallback: Failure | None
+) -> bytes:
+    fields = (
+        f"x-splitlane-agent: {agent}\r\nx-splitlane-variant: {variant}\r\nx-splitlane-served: {served}\r\n"
+        f"x-splitlane-attempts: {attempts}\r\nx-splitlane-policy: {policy}\r\n"
+    )
+    if fallback is not None:
+        fields += f"x-splitlane-fallback: {fallback}\r\n"
+    return fields.encode()
+
+
 def uuid7(now: float) -> str:
     """A UUIDv7 (RFC 9562 §5.7) of a Unix time in seconds: sortable by time, 74 random bits."""
-    value = (int(now * 1000) & 0xFFFFFFFFFFFF) << 80 | 0x7 << 76 | getrandbits(12) << 64 | 0b10 << 62 | getrandbits(62)
-    digits = "%032x" % value
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+    stamp = "%012x" % int(now * 1000)
+    return "%s-%s-7%03x-%04x-%012x" % (  # noqa: UP031 measured: a third faster than an f-string of slices
+        stamp[:8],
+        stamp[8:],
+        getrandbits(12),
+        0x8000 | getrandbits(14),
+        getrandbits(48),
+    )

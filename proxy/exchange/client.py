@@ -47,10 +47,10 @@ class Client(Protocol):
     def send_continue(self) -> None:
         """Answer `Expect: 100-continue`."""
 
-    def respond(self, status: int, fields: Iterable[Field], body: bytes) -> None:
-        """A whole response at once; its length is added, its body left out where HTTP wants none."""
+    def respond(self, status: int, fields: bytes, body: bytes) -> None:
+        """A whole response at once, `fields` a block; its length is added, its body left out where HTTP wants none."""
 
-    def start_stream(self, status: int, fields: Iterable[Field], length: int | None) -> None:
+    def start_stream(self, status: int, fields: bytes, length: int | None) -> None:
         """Begin a response whose body follows in pieces; None: of unknown length."""
 
     def write(self, data: bytes) -> None:

@@ -13,13 +13,13 @@ from proxy.exchange.intake import Buffered, read_body
 from proxy.exchange.passthrough import pass_through
 from proxy.exchange.reply import Reply
 from proxy.ledger import Ledger
-from proxy.policy.snapshot import AgentPolicy, Policy
+from proxy.policy.snapshot import AgentPolicy, IdentityPolicy, Policy
 from proxy.split.assign import UNASSIGNED, assign, override
 from proxy.split.identity import Evidence, identify_agent, identify_user, split_agent_path
 from proxy.upstream.pool import Pools
 from proxy.wire.body import Body, BodyError
 from proxy.wire.errors import ErrorAnswer, bad_request, failure_answer
-from proxy.wire.headers import response_headers, sort_request_headers
+from proxy.wire.headers import RequestSorter, response_block
 from proxy.words import Decision, Failure, Usage, Variant
 
 log = logging.getLogger("splitlane.exchange")
@@ -40,6 +40,8 @@ class Exchange:
         self.attempts = Attempts(loop, self.pools)
         self.buffered = Buffered()
         self.in_flight = 0
+        self._sorter_policy: IdentityPolicy | None = None
+        self._sorter = RequestSorter(frozenset(), forward=False)
         self._ledger = ledger
         self._loop = loop
 
@@ -60,7 +62,7 @@ class Exchange:
         try:
             split = self._read_head(call)
             if split:
-                call.body = _scanned(await read_body(call, self.buffered))  # 1
+                call.body = Body(await read_body(call, self.buffered))  # 1
             self._identify_and_assign(call)  # 2, 3
             self._admit(call)  # 4
             if split and call.agent is not None:
@@ -72,6 +74,8 @@ class Exchange:
             await self._commit_and_relay(call, reply)  # 6, 7
         except Refusal as refusal:
             _answer(call, refusal.answer, refusal.failure)
+        except BodyError as error:
+            _answer(call, bad_request(str(error)), Failure.BAD_REQUEST)
         except asyncio.CancelledError:
             call.status = 499
             call.failure = Failure.SHUTDOWN if client.stopping else Failure.CLIENT_GONE
@@ -85,7 +89,7 @@ class Exchange:
     def _read_head(self, call: CallState) -> bool:
         """Sort the fields and find the route; True for the one that is split."""
         client, identity = call.client, call.policy.identity
-        call.headers = headers = sort_request_headers(client.fields, identity.headers, forward=identity.forward)
+        call.headers = headers = self._sorter_of(identity).sort(client.fields)
         if headers.hosts != 1 and not (headers.hosts == 0 and client.http_10):
             raise Refusal(bad_request("the request needs exactly one Host field"), Failure.BAD_REQUEST)
         path = split_agent_path(client.target)[1]
@@ -100,6 +104,12 @@ class Exchange:
         call.route = "passthrough"
         return False
 
+    def _sorter_of(self, identity: IdentityPolicy) -> RequestSorter:
+        if identity is not self._sorter_policy:
+            self._sorter_policy = identity
+            self._sorter = RequestSorter(identity.headers, forward=identity.forward)
+        return self._sorter
+
     def _identify_and_assign(self, call: CallState) -> None:
         policy, identity, headers = call.policy, call.policy.identity, call.headers.read
         body = call.body
@@ -111,7 +121,7 @@ class Exchange:
             call.agent_name = agent.name
             call.decision = self._decide(call, agent, evidence)
             total = max(agent.finetuned.upstream.timeouts.total, agent.baseline.upstream.timeouts.total)
-        call.stream = body is not None and body.slice(b"stream") == b"true"
+        call.stream = body is not None and body.get("stream") is True
         call.deadline = self._loop.time() + min(total, _read_timeout(headers.get(b"x-stainless-read-timeout")))
 
     def _decide(self, call: CallState, agent: AgentPolicy, evidence: Evidence) -> Decision:
@@ -150,12 +160,11 @@ class Exchange:
         client = call.client
         call.status = reply.status
         call.ttft = time.perf_counter() - call.started
-        fields = response_headers(reply.fields)
-        fields += call.added_fields()
+        fields = response_block(reply.fields) + call.added_fields()
         if reply.ended:
             length = reply.field(b"content-length") if client.method == "HEAD" else b""
             if length:
-                fields.append((b"Content-Length", length))
+                fields += b"Content-Length: %b\r\n" % length
             client.respond(reply.status, fields, reply.held)
             return
         length = b"" if reply.is_stream else reply.field(b"content-length")
@@ -183,13 +192,6 @@ class Exchange:
         self._ledger(call.record())
 
 
-def _scanned(raw: bytes) -> Body:
-    try:
-        return Body(raw)
-    except BodyError as error:
-        raise Refusal(bad_request(str(error)), Failure.BAD_REQUEST) from error
-
-
 def _read_timeout(value: bytes | None) -> float:
     """Seconds the SDK waits for an answer; without bound where it does not say."""
     try:
@@ -206,5 +208,5 @@ def _answer(call: CallState, answer: ErrorAnswer, failure: Failure) -> None:
         call.client.abort()
         return
     call.status = answer.status
-    call.client.respond(answer.status, [*answer.headers(), *call.added_fields()], answer.body())
+    call.client.respond(answer.status, answer.fields() + call.added_fields(), answer.body())
 

@@ -203,7 +203,7 @@ class ClientConnection(RequestHandler):
 
     def _refuse(self, answer: ErrorAnswer) -> bool:
         self._keep = False
-        self.respond(answer.status, answer.headers(), answer.body())
+        self.respond(answer.status, answer.fields(), answer.body())
         return False
 
     # --- Client -------------------------------------------------------------------------------
@@ -238,7 +238,7 @@ class ClientConnection(RequestHandler):
         if self.transport is not None:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    def respond(self, status: int, fields: Iterable[Field], body: bytes) -> None:
+    def respond(self, status: int, fields: bytes, body: bytes) -> None:
         bodyless = self.method == "HEAD" or status in (204, 304)
         head = self._head(status, fields, b"" if bodyless else b"Content-Length: %d\r\n" % len(body))
         transport = self.transport
@@ -252,7 +252,7 @@ class ClientConnection(RequestHandler):
             transport.write(head)
             transport.write(body)
 
-    def start_stream(self, status: int, fields: Iterable[Field], length: int | None) -> None:
+    def start_stream(self, status: int, fields: bytes, length: int | None) -> None:
         if length is not None:
             framing = b"Content-Length: %d\r\n" % length
         elif self.http_10:
@@ -281,17 +281,12 @@ class ClientConnection(RequestHandler):
 
     # --- inside -------------------------------------------------------------------------------
 
-    def _head(self, status: int, fields: Iterable[Field], framing: bytes) -> bytes:
+    def _head(self, status: int, fields: bytes, framing: bytes) -> bytes:
         self.started = True
         if self._server.draining or not self._payload.is_eof():
             self._keep = False
-        lines = [_STATUS_LINE.get(status) or b"HTTP/1.1 %d \r\n" % status]
-        lines += [b"%b: %b\r\n" % field for field in fields]
-        lines.append(framing)
-        if not self._keep:
-            lines.append(_CLOSE)
-        lines.append(b"\r\n")
-        return b"".join(lines)
+        line = _STATUS_LINE.get(status) or b"HTTP/1.1 %d \r\n" % status
+        return b"%b%b%b%b\r\n" % (line, fields, framing, b"" if self._keep else _CLOSE)
 
     def _finish(self) -> None:
         """Close once all is written; first drop what the client is still sending."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from proxy.policy.snapshot import IdentityPolicy, Source
-from proxy.wire.body import Body, members_text
+from proxy.wire.body import Body
 from proxy.wire.headers import baggage_member
 
 AGENT_PATH = b"/agents/"
@@ -65,8 +65,8 @@ def _look_up(source: Source, evidence: Evidence, keys: Mapping[str, bytes]) -> b
     if body is None:
         return None
     if kind == "metadata":
-        return members_text(body.slice(b"metadata")).get(name)
-    return body.text(b"model" if kind == "model" else name)
+        return body.nested_text("metadata", name.decode())
+    return body.text("model" if kind == "model" else name.decode())
 
 
 def _agent_of_key(authorization: bytes | None, keys: Mapping[str, bytes]) -> bytes | None:

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import math
 import signal
 import sys
 
@@ -87,7 +88,7 @@ def read_config(args: argparse.Namespace) -> StubConfig:
     """
     if not 0 <= args.port <= 65535:
         raise ValueError(f"--port {args.port}: expected 0 to 65535")
-    if args.latency < 0 or args.tokens_per_second < 0:
+    if not (0 <= args.latency < math.inf and 0 <= args.tokens_per_second < math.inf):
         raise ValueError("--latency and --tokens-per-second: expected 0 or more")
     models = tuple(name for each in args.models.split(",") if (name := each.strip())) if args.models else None
     try:

@@ -128,7 +128,10 @@ def parse_rule(text: str) -> Fault:
         return parse_fault(text)
     if not head:
         raise FaultError(f"{text!r} names no model: expected MODEL=SPEC, such as ft:*=status=500")
-    return replace(parse_fault(spec), model=head)
+    try:
+        return replace(parse_fault(spec), model=head)
+    except FaultError as error:
+        raise FaultError(f"{error} (in {text!r}, read as MODEL=SPEC)") from None
 
 
 def _read(name: str, value: str | None) -> object:

@@ -14,7 +14,7 @@ from proxy.stub.chat import Stamp
 from proxy.stub.config import StubConfig
 from proxy.stub.control import control_answer
 from proxy.stub.errors import bad_request, error_answer, error_object, faulty_answer, server_problem
-from proxy.stub.faults import NO_FAULT, Fault, FaultError, FaultState, parse_fault, parse_rule
+from proxy.stub.faults import NO_FAULT, Fault, FaultError, FaultState, parse_fault
 from proxy.stub.http import Connection, Request
 from proxy.stub.plan import Act, Data, Ending, Head, Pace, Pause, plan
 from proxy.stub.routes import read_route, respond, vendor_headers
@@ -206,7 +206,7 @@ def _asked_fault(request: Request) -> Fault | None:
 
     """
     spec = request.header(FAULT_HEADER)
-    return None if spec is None else parse_rule(spec.decode("utf-8", "replace"))
+    return None if spec is None else parse_fault(spec.decode("utf-8", "replace"))
 
 
 async def _perform(act: Act, connection: Connection, state: CallState) -> None:

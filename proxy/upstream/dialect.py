@@ -13,25 +13,28 @@ from proxy.policy.snapshot import Target
 from proxy.wire.body import Body, Edit
 from proxy.words import Dialect
 
-_REFUSED: dict[Dialect, frozenset[bytes]] = {
+_REFUSED: dict[Dialect, frozenset[str]] = {
     Dialect.MISTRAL: frozenset(
-        {b"audio", b"function_call", b"functions", b"logit_bias", b"modalities", b"moderation",
-         b"prompt_cache_options", b"prompt_cache_retention", b"safety_identifier",
-         b"service_tier", b"store", b"stream_options", b"user", b"verbosity", b"web_search_options"}
+        {"audio", "function_call", "functions", "logit_bias", "modalities", "moderation",
+         "prompt_cache_options", "prompt_cache_retention", "safety_identifier",
+         "service_tier", "store", "stream_options", "user", "verbosity", "web_search_options"}
     ),
     Dialect.OPENAI: frozenset(
-        {b"document_image_limit", b"document_page_limit", b"guardrails", b"min_tokens", b"prompt_mode",
-         b"prompt_logprobs", b"repetition_penalty", b"safe_prompt", b"top_k", b"top_prompt_logprobs"}
+        {"document_image_limit", "document_page_limit", "guardrails", "min_tokens", "prompt_mode",
+         "prompt_logprobs", "repetition_penalty", "safe_prompt", "top_k", "top_prompt_logprobs"}
     ),
 }  # fmt: skip
 
-_RENAMED: dict[Dialect, dict[bytes, bytes]] = {
-    Dialect.MISTRAL: {b"max_completion_tokens": b"max_tokens", b"seed": b"random_seed"},
-    Dialect.OPENAI: {b"random_seed": b"seed"},
+_RENAMED: dict[Dialect, dict[str, str]] = {
+    Dialect.MISTRAL: {"max_completion_tokens": "max_tokens", "seed": "random_seed"},
+    Dialect.OPENAI: {"random_seed": "seed"},
 }
 
+# What a body must not have to need no adapting.
+_FOREIGN = {dialect: _REFUSED[dialect] | _RENAMED[dialect].keys() for dialect in Dialect}
+
 # A default is left out where the client sent the same thing under another name.
-_SAME_MEANING = {b'"max_tokens"': b"max_completion_tokens"}
+_SAME_MEANING = {b'"max_tokens"': "max_completion_tokens"}
 
 _INCLUDE_USAGE = b'"stream_options":{"include_usage":true}'
 
@@ -41,70 +44,68 @@ class Rendered(NamedTuple):
 
     body: bytes
     usage_injected: bool  # we asked for the usage event; it must not reach the client
-    adapted: tuple[bytes, ...]  # names of the fields that were renamed or dropped
+    adapted: tuple[str, ...]  # names of the fields that were renamed or dropped
 
 
 def render(
     body: Body, target: Target, defaults: tuple[tuple[bytes, bytes], ...], *, stream: bool
 ) -> Rendered:
-    """The client's body for `target`: its model, the missing params, no field it would refuse."""
-    named = body.named
+    """The client's body for `target`: its model, the missing params, no field it would refuse.
+
+    Raises BodyError where fields must go and the body cannot be scanned.
+    """
+    names = body.names
     dialect = target.upstream.dialect
-    added = [
-        key + b":" + value
-        for key, value in defaults
-        if key[1:-1] not in named and _SAME_MEANING.get(key) not in named
-    ]
+    new = target.model_json
+    for key, value in defaults:
+        if key[1:-1].decode() not in names and _SAME_MEANING.get(key) not in names:
+            new += b"," + key + b":" + value
+
     edits: list[Edit] = []
-    adapted: tuple[bytes, ...] = ()
-
-    refused = named.keys() & _REFUSED[dialect]
-    renamed = named.keys() & _RENAMED[dialect].keys()
-    if refused or renamed:
-        dropped = set(refused)
-        for name in renamed:
-            _rename(body, name, _RENAMED[dialect][name], dropped, edits)
-        edits += body.without(dropped)
-        adapted = (*refused, *renamed)
-
     usage_injected = False
     if stream and dialect is Dialect.OPENAI:
-        usage_injected = _ask_for_usage(body, edits, added)
+        usage_injected, asked = _ask_for_usage(body, edits)
+        new += asked
+    adapted: tuple[str, ...] = ()
+    if not names.isdisjoint(_FOREIGN[dialect]):
+        adapted = _adapt(body, dialect, edits)
 
-    model = named.get(b"model")
-    if model is not None:
-        edits.append(Edit(model.value, model.end, b",".join([target.model_json, *added])))
+    if body.model is None:
+        body.members()
+        more = b"" if names <= _REFUSED[dialect] else b","
+        edits.append(Edit(body.after_brace, body.after_brace, b'"model":' + new + more))
     else:
-        tail = b"," if len(adapted) < len(body.members) else b""
-        members = b",".join([b'"model":' + target.model_json, *added])
-        edits.append(Edit(body.after_brace, body.after_brace, members + tail))
+        edits.append(Edit(*body.model, new))
     return Rendered(body.spliced(edits), usage_injected, adapted)
 
 
-def _rename(body: Body, name: bytes, new: bytes, dropped: set[bytes], edits: list[Edit]) -> None:
-    """Give every member `name` the key `new`; where `new` is there already, it wins."""
-    if new in body.named:
-        dropped.add(name)
-        return
-    quoted = b'"' + new + b'"'
-    for member in body.members:
-        if member.name == name:
-            key_end = body.raw.index(b":", member.start)
-            edits.append(Edit(member.start, key_end, quoted))
+def _adapt(body: Body, dialect: Dialect, edits: list[Edit]) -> tuple[str, ...]:
+    """Rename what has another name at the upstream, drop what has none; the names concerned."""
+    dropped = set(_REFUSED[dialect])
+    for name, new in _RENAMED[dialect].items():
+        if new in body.names:
+            dropped.add(name)  # the upstream's own name wins
+            continue
+        quoted = b'"' + new.encode() + b'"'
+        for member in body.members():
+            if member.name == name:
+                key_end = body.raw.index(b":", member.start)
+                edits.append(Edit(member.start, key_end, quoted))
+    edits += body.without(dropped)
+    return tuple(name for name in body.names if name in _FOREIGN[dialect])
 
 
-def _ask_for_usage(body: Body, edits: list[Edit], added: list[bytes]) -> bool:
-    """Make the stream report its tokens; True if the client had not asked for that itself."""
-    options = body.value(b"stream_options")
-    member = body.named.get(b"stream_options")
-    if member is None:
-        added.append(_INCLUDE_USAGE)
-        return True
-    if not isinstance(options, dict):
-        if options is not None:
-            return False  # neither an object nor null: the upstream's to refuse
+def _ask_for_usage(body: Body, edits: list[Edit]) -> tuple[bool, bytes]:
+    """Make the stream report its tokens: whether the client had not asked for that, and what to add."""
+    if "stream_options" not in body.names:
+        return True, b"," + _INCLUDE_USAGE
+    options = body.get("stream_options")
+    if options is None:
         options = {}
+    elif not isinstance(options, dict):
+        return False, b""  # the upstream's to refuse
     elif options.get("include_usage"):
-        return False
+        return False, b""
+    member = next(member for member in reversed(body.members()) if member.name == "stream_options")
     edits.append(Edit(member.value, member.end, orjson.dumps({**options, "include_usage": True})))
-    return True
+    return True, b""

@@ -1,18 +1,23 @@
-"""Find and replace members of a JSON object's bytes without parsing or re-serialising it.
+"""Find and replace members of a JSON object's bytes without re-serialising it.
 
-Laws: the scan is linear and runs in the regular-expression engine; every byte outside an edit
-survives; what is not an object is refused, what is an object with faults inside is left for the
-upstream to judge.
+Laws: every byte outside an edit survives; the work is linear and runs in C; what is not an object
+is refused, what is an object with faults inside is left for the upstream to judge.
+
+Two ways lead to the same answer.  A short body is parsed once, for its values, and its `model` is
+found by searching; that is sound exactly when the bytes `"model"` stand in it once and no escape
+could spell a second one.  Every other body is scanned member by member.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Set
 from typing import Any, NamedTuple
 
 import orjson
 
 # Deeper bodies are refused: no vendor accepts them, and a bound keeps the pattern finite.
 MAX_DEPTH = 64
+# Longer bodies are scanned, not parsed: a parsed megabyte of small values takes fifty in memory.
+PARSE_UP_TO = 64 * 1024
 
 _SPACE = rb"[ \t\n\r]*+"
 _STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
@@ -35,6 +40,9 @@ _MEMBER = re.compile(
     + _SPACE + rb"([,}])" + _SPACE,
     re.DOTALL,
 )  # fmt: skip
+_MODEL = re.compile(rb'"model"' + _SPACE + rb":" + _SPACE + rb"(" + _STRING + rb")", re.DOTALL)
+
+_NOTHING = object()
 
 
 class BodyError(Exception):
@@ -44,7 +52,7 @@ class BodyError(Exception):
 class Member(NamedTuple):
     """One top-level member; offsets into the body."""
 
-    name: bytes  # escapes resolved
+    name: str
     start: int  # of the key's opening quote
     value: int  # of the value's first byte
     end: int  # past the value's last byte
@@ -59,82 +67,76 @@ class Edit(NamedTuple):
 
 
 class Body:
-    """A JSON object's bytes and where its top-level members lie.
+    """A JSON object's bytes, its top-level values, and where its `model` lies."""
 
-    `members` holds every member in order, `named` the last of each name, as JSON readers see it.
-    """
-
-    __slots__ = ("after_brace", "members", "named", "raw")
+    __slots__ = ("_last", "_members", "_values", "after_brace", "model", "names", "raw")
 
     def __init__(self, raw: bytes) -> None:
-        """Scan `raw`.  Raises BodyError: not an object, nested too deep, or two `model` members."""
-        opening = _OPEN.match(raw)
-        if opening is None:
-            raise BodyError("the request body must be a JSON object")
+        """Read `raw`.  Raises BodyError: not an object, nested too deep, or two `model` members."""
         self.raw = raw
-        self.after_brace = position = opening.end()
-        self.members: list[Member] = []
-        self.named: dict[bytes, Member] = {}
-        if raw[position : position + 1] == b"}":
-            position = _end_of_object(raw, position + 1)
-            return
-        match = _MEMBER.match
-        named, members = self.named, self.members
-        while True:
-            found = match(raw, position)
-            if found is None:
-                raise BodyError(
-                    f"the request body is not valid JSON, or is nested deeper than {MAX_DEPTH} levels"
-                )
-            name = found[1][1:-1]
-            if b"\\" in name:
-                name = _unescaped(found[1])
-            value, end = found.span(2)
-            member = Member(name, position, value, end)
-            if name == b"model" and name in named:
-                raise BodyError("the request body has more than one `model`")
-            members.append(member)
-            named[name] = member
-            position = found.end()
-            if found[3] == b"}":
-                break
-        _end_of_object(raw, position)
+        self._members: list[Member] | None = None
+        self._last: dict[str, Member] = {}
+        self._values: dict[str, Any] = {}
+        self.model: tuple[int, int] | None = None  # where its value lies
+        self.names: Set[str]
+        self.after_brace = 0
+        if len(raw) > PARSE_UP_TO or not self._parse(raw):
+            self._scan()
+            self.names = self._last.keys()
+            model = self._last.get("model")
+            self.model = None if model is None else (model.value, model.end)
 
-    def slice(self, name: bytes) -> bytes | None:
-        """The raw JSON of a member's value, or None where there is none."""
-        member = self.named.get(name)
-        return None if member is None else self.raw[member.value : member.end]
+    def get(self, name: str) -> Any:
+        """A member's parsed value; None where it is absent or no JSON."""
+        value = self._values.get(name, _NOTHING)
+        if value is _NOTHING:
+            value = self._values[name] = _parsed(self._slice(name)) if self._last else None
+        return value
 
-    def value(self, name: bytes) -> Any:
-        """The parsed value of a member; None where it is absent or no JSON."""
-        raw = self.slice(name)
-        if raw is None:
-            return None
-        try:
-            return orjson.loads(raw)
-        except orjson.JSONDecodeError:
-            return None
-
-    def text(self, name: bytes) -> bytes | None:
+    def text(self, name: str) -> bytes | None:
         """A string's UTF-8, or a number's digits as sent; None for anything else."""
-        raw = self.slice(name)
-        return None if raw is None else json_text(raw)
+        if name not in self.names:
+            return None
+        value = self.get(name)
+        if isinstance(value, str):
+            return value.encode()
+        if isinstance(value, dict | list | bool):
+            return None
+        return json_text(self._slice(name))
 
-    def without(self, names: Iterable[bytes]) -> list[Edit]:
+    def nested_text(self, name: str, key: str) -> bytes | None:
+        """`text` of a member `key` of the object `name`."""
+        nested = self.get(name)
+        if not isinstance(nested, dict) or key not in nested:
+            return None
+        value = nested[key]
+        if isinstance(value, str):
+            return value.encode()
+        if isinstance(value, dict | list | bool) or value is None:
+            return None
+        return Body(self._slice(name)).text(key)
+
+    def members(self) -> list[Member]:
+        """Every member in order.  Raises BodyError."""
+        if self._members is None:
+            self._scan()
+        assert self._members is not None
+        return self._members
+
+    def without(self, names: Set[str]) -> list[Edit]:
         """Edits that delete every member with one of `names`, each with one comma."""
-        drop = names if isinstance(names, frozenset) else frozenset(names)
+        members = self.members()
         edits = []
         kept_end = -1
-        for position, member in enumerate(self.members):
-            if member.name not in drop:
+        for following, member in enumerate(members, 1):
+            if member.name not in names:
                 kept_end = member.end
             elif kept_end >= 0:
                 edits.append(Edit(kept_end, member.end, b""))
                 kept_end = member.end
             else:
-                following = position + 1
-                last = following == len(self.members)
-                edits.append(Edit(member.start, member.end if last else self.members[following].start, b""))
+                end = member.end if following == len(members) else members[following].start
+                edits.append(Edit(member.start, end, b""))
         return edits
 
     def spliced(self, edits: list[Edit]) -> bytes:
@@ -149,39 +151,81 @@ class Body:
         pieces.append(self.raw[position:])
         return b"".join(pieces)
 
+    def _parse(self, raw: bytes) -> bool:
+        """The short way; False where it would not be sound."""
+        try:
+            values = orjson.loads(raw)
+        except orjson.JSONDecodeError:
+            return False
+        if type(values) is not dict:
+            return False
+        if "model" in values:
+            # An escape could spell the key again; its letters all lie in U+0060 to U+006F.
+            if raw.count(b'"model"') != 1 or b"\\u006" in raw:
+                return False
+            found = _MODEL.match(raw, raw.find(b'"model"'))
+            if found is None:
+                return False
+            self.model = found.span(1)
+        self._values = values
+        self.names = values.keys()
+        return True
+
+    def _slice(self, name: str) -> bytes:
+        self.members()
+        member = self._last[name]
+        return self.raw[member.value : member.end]
+
+    def _scan(self) -> None:
+        """Find every member by its bytes."""
+        raw = self.raw
+        opening = _OPEN.match(raw)
+        if opening is None:
+            raise BodyError("the request body must be a JSON object")
+        self.after_brace = position = opening.end()
+        members: list[Member] = []
+        last: dict[str, Member] = {}
+        self._members, self._last = members, last
+        closed = raw[position : position + 1] == b"}"
+        position += closed
+        while not closed:
+            found = _MEMBER.match(raw, position)
+            if found is None:
+                raise BodyError(
+                    f"the request body is not valid JSON, or is nested deeper than {MAX_DEPTH} levels"
+                )
+            name = _name(found[1])
+            if name == "model" and name in last:
+                raise BodyError("the request body has more than one `model`")
+            value, end = found.span(2)
+            last[name] = Member(name, position, value, end)
+            members.append(last[name])
+            position = found.end()
+            closed = found[3] == b"}"
+        if raw[position:].strip(b" \t\n\r"):
+            raise BodyError("the request body has bytes after the JSON object")
+
 
 def json_text(raw: bytes) -> bytes | None:
     """The text an identity is read from: a JSON string's UTF-8, a number's own digits."""
-    first = raw[:1]
-    if first == b'"':
-        return raw[1:-1] if b"\\" not in raw else _unescaped(raw)
-    if first in b"-0123456789":
-        return raw
-    return None
+    if raw[:1] == b'"':
+        value = _parsed(raw)
+        # A lone surrogate is no text: the escapes, as sent, still tell users apart.
+        return value.encode() if isinstance(value, str) else raw[1:-1]
+    return raw if raw[:1] in _NUMBER_STARTS else None
 
 
-def members_text(raw: bytes | None) -> Mapping[bytes, bytes]:
-    """`json_text` of each member of a nested object; empty where `raw` is no object."""
-    if raw is None or raw[:1] != b"{":
-        return {}
+_NUMBER_STARTS = frozenset(b"%c" % byte for byte in b"-0123456789")
+
+
+def _parsed(raw: bytes) -> Any:
     try:
-        nested = Body(raw)
-    except BodyError:
-        return {}
-    texts = ((name, nested.text(name)) for name in nested.named)
-    return {name: text for name, text in texts if text is not None}
-
-
-def _unescaped(quoted: bytes) -> bytes:
-    """Resolve a JSON string's escapes.  A lone surrogate is kept as the bytes it was sent as."""
-    try:
-        text: str = orjson.loads(quoted)
+        return orjson.loads(raw)
     except orjson.JSONDecodeError:
-        return quoted[1:-1]
-    return text.encode()
+        return None
 
 
-def _end_of_object(raw: bytes, position: int) -> int:
-    if raw[position:].strip(b" \t\n\r"):
-        raise BodyError("the request body has bytes after the JSON object")
-    return position
+def _name(quoted: bytes) -> str:
+    """A key with its escapes resolved; one that is no text keeps its bytes, and means nothing to us."""
+    name = _parsed(quoted)
+    return name if isinstance(name, str) else quoted[1:-1].decode("latin-1")

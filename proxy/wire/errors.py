@@ -26,14 +26,11 @@ class ErrorAnswer(NamedTuple):
         """The same as the last event of a broken stream."""
         return b"data: " + self.body() + b"\n\n"
 
-    def headers(self) -> list[tuple[bytes, bytes]]:
-        """The fields that go with it; SDKs retry unless told that it does not help."""
-        fields = [(b"Content-Type", b"application/json")]
+    def fields(self) -> bytes:
+        """The header block that goes with it; SDKs retry unless told that it does not help."""
         if self.retry_after is None:
-            fields.append((b"x-should-retry", b"false"))
-        else:
-            fields.append((b"Retry-After", b"%d" % self.retry_after))
-        return fields
+            return b"Content-Type: application/json\r\nx-should-retry: false\r\n"
+        return b"Content-Type: application/json\r\nRetry-After: %d\r\n" % self.retry_after
 
 
 def bad_request(message: str, code: str = "bad_request", status: int = 400) -> ErrorAnswer:

@@ -1,7 +1,7 @@
 """Which header fields pass, on either side, and the few a proxy must read.  Source: RFC 9110 §7.6.1.
 
-Fields are (name, value) byte pairs exactly as received; a field that passes keeps its bytes, its
-spelling and its place.
+Fields are (name, value) byte pairs exactly as received; one that passes keeps its bytes, its
+spelling and its place.  A block is such fields as they stand in a message, each with its CRLF.
 """
 
 from collections.abc import Iterable, Set
@@ -26,90 +26,144 @@ HOP_BY_HOP = frozenset(
     }
 )
 
-# Fields of a request that we read, or write anew for each upstream.
-_REQUEST_READ = frozenset(
-    {b"host", b"content-length", b"content-encoding", b"authorization", b"accept-encoding", b"baggage",
-     b"x-stainless-read-timeout", b"x-splitlane-variant"}
-)  # fmt: skip
-# … of which these pass to the upstream as they came.
+# Fields of a request that we read, or write anew for each upstream …
+_REQUEST_READ = HOP_BY_HOP | {
+    b"host",
+    b"content-length",
+    b"content-encoding",
+    b"authorization",
+    b"accept-encoding",
+    b"baggage",
+    b"x-stainless-read-timeout",
+    b"x-splitlane-variant",
+}
+# … and those of them that pass as they came.
 _REQUEST_PASSED = frozenset({b"content-encoding", b"baggage", b"x-stainless-read-timeout"})
 
-RESPONSE_DROPPED = HOP_BY_HOP | {b"content-length"}
+_RESPONSE_DROPPED = HOP_BY_HOP | {b"content-length"}
 
-_TOKEN_LIST_EDGES = b" \t"
+# Spellings a sorter remembers; a peer that invents names cannot grow it further.
+_REMEMBERED = 512
+_EDGES = b" \t"
 
 
 class RequestHeaders(NamedTuple):
     """A request's fields, sorted by what becomes of them."""
 
-    passed: list[Field]  # to the upstream, in order
+    passed: bytes  # the block that goes to every upstream
     read: dict[bytes, bytes]  # by lower-case name: the first of each that we act on
     hosts: int  # how many Host fields there were
 
 
-def sort_request_headers(fields: Iterable[Field], identity: Set[bytes], *, forward: bool) -> RequestHeaders:
-    """Sort a request's fields; `identity` ones are read, and passed on only with `forward`."""
-    passed: list[Field] = []
-    read: dict[bytes, bytes] = {}
-    hosts = 0
-    listed: set[bytes] | None = None
-    for field in fields:
-        name = field[0].lower()
-        if name in HOP_BY_HOP:
-            if name == b"connection":
-                listed = (listed or set()) | connection_tokens(field[1])
-            read.setdefault(name, field[1])
-        elif name in _REQUEST_READ:
-            read.setdefault(name, field[1])
-            if name in _REQUEST_PASSED:
-                passed.append(field)
-            elif name == b"host":
+NO_HEADERS = RequestHeaders(b"", {}, 0)
+
+
+class RequestSorter:
+    """Sorts requests' fields under one policy.
+
+    What becomes of a field depends on its name alone, so each spelling is looked at once.
+    """
+
+    def __init__(self, identity: Set[bytes], *, forward: bool) -> None:
+        """`identity` fields are read, and passed on only with `forward`; names in lower case."""
+        self._read = _REQUEST_READ | identity
+        self._passed = _REQUEST_PASSED | (identity - _REQUEST_READ if forward else frozenset())
+        # spelling → lower-case name where the field is read, None where it just passes
+        self._known: dict[bytes, bytes | None] = {}
+
+    def sort(self, fields: Iterable[Field]) -> RequestHeaders:
+        """Sort one request's fields."""
+        known = self._known
+        passed: list[bytes] = []
+        read: dict[bytes, bytes] = {}
+        hosts = 0
+        for field in fields:
+            name, value = field
+            try:
+                lower = known[name]
+            except KeyError:
+                lower = self._look_at(name)
+            if lower is None:
+                passed += (name, b": ", value, b"\r\n")
+                continue
+            if lower in self._passed:
+                passed += (name, b": ", value, b"\r\n")
+            if lower == b"host":
                 hosts += 1
-        elif name in identity:
-            read.setdefault(name, field[1])
-            if forward:
-                passed.append(field)
-        else:
-            passed.append(field)
-    if listed:
-        passed = [field for field in passed if field[0].lower() not in listed]
-    return RequestHeaders(passed, read, hosts)
+            elif lower == b"connection" and lower in read:
+                value = read[lower] + b"," + value
+                del read[lower]
+            if lower not in read:
+                read[lower] = value
+        connection = read.get(b"connection")
+        block = b"".join(passed)
+        if connection is not None and (listed := connection_tokens(connection)):
+            block = _without(passed, listed)
+        return RequestHeaders(block, read, hosts)
+
+    def _look_at(self, name: bytes) -> bytes | None:
+        lower = name.lower()
+        read = lower if lower in self._read else None
+        if len(self._known) < _REMEMBERED:
+            self._known[name] = read
+        return read
 
 
-def response_headers(fields: Iterable[Field]) -> list[Field]:
-    """The fields of an upstream's response that reach the client."""
-    passed: list[Field] = []
-    listed: set[bytes] | None = None
-    for field in fields:
-        name = field[0].lower()
-        if name not in RESPONSE_DROPPED:
-            passed.append(field)
-        elif name == b"connection":
-            listed = (listed or set()) | connection_tokens(field[1])
-    if listed:
-        passed = [field for field in passed if field[0].lower() not in listed]
-    return passed
+# spelling of a response's field → lower-case name where it is dropped, None where it passes
+_response_known: dict[bytes, bytes | None] = {}
 
 
-# What `Connection` commonly lists; neither names another field.
-_PLAIN_CONNECTION = {b"keep-alive": frozenset[bytes](), b"close": frozenset[bytes]()}
+def response_block(fields: Iterable[Field]) -> bytes:
+    """The block of an upstream's response that reaches the client."""
+    known = _response_known
+    passed: list[bytes] = []
+    connection = b""
+    for name, value in fields:
+        try:
+            lower = known[name]
+        except KeyError:
+            lower = name.lower()
+            lower = lower if lower in _RESPONSE_DROPPED else None
+            if len(known) < _REMEMBERED:
+                known[name] = lower
+        if lower is None:
+            passed += (name, b": ", value, b"\r\n")
+        elif lower == b"connection":
+            connection += b"," + value
+    if connection and (listed := connection_tokens(connection[1:])):
+        return _without(passed, listed)
+    return b"".join(passed)
+
+
+def block(fields: Iterable[Field]) -> bytes:
+    """Fields of our own as a block."""
+    return b"".join([b"%b: %b\r\n" % field for field in fields])
+
+
+def _without(passed: list[bytes], listed: Set[bytes]) -> bytes:
+    """The block of `passed` (name, separator, value, CRLF, name, …) without the listed names."""
+    lines = [passed[at : at + 4] for at in range(0, len(passed), 4)]
+    return b"".join([piece for line in lines if line[0].lower() not in listed for piece in line])
+
+
+_NO_TOKENS: frozenset[bytes] = frozenset()
+# What `Connection` nearly always says; neither word names another field.
+_PLAIN = frozenset({b"keep-alive", b"close", b"Keep-Alive", b"Close"})
 
 
 def connection_tokens(value: bytes) -> Set[bytes]:
     """The field names that a `Connection` value lists, in lower case."""
-    value = value.lower()
-    plain = _PLAIN_CONNECTION.get(value)
-    if plain is not None:
-        return plain
-    return {token.strip(_TOKEN_LIST_EDGES) for token in value.split(b",")} - {b"close", b"keep-alive", b""}
+    if value in _PLAIN:
+        return _NO_TOKENS
+    return {token.strip(_EDGES) for token in value.lower().split(b",")} - {b"close", b"keep-alive", b""}
 
 
 def baggage_member(value: bytes, key: bytes) -> bytes | None:
     """One member of a W3C `baggage` field, percent-decoded; properties after `;` are ignored."""
     for member in value.split(b","):
         name, equals, rest = member.partition(b"=")
-        if equals and name.strip(_TOKEN_LIST_EDGES) == key:
-            return _percent_decoded(rest.partition(b";")[0].strip(_TOKEN_LIST_EDGES))
+        if equals and name.strip(_EDGES) == key:
+            return _percent_decoded(rest.partition(b";")[0].strip(_EDGES))
     return None
 
 

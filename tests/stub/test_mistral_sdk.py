@@ -4,6 +4,8 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+import openai
+import pydantic
 import pytest
 from mistralai.client import Mistral
 from mistralai.client.errors import HTTPValidationError, SDKError
@@ -81,7 +83,7 @@ async def test_json_mode(client: Mistral) -> None:
 
 async def test_models(client: Mistral) -> None:
     listed = await client.models.list_async()
-    assert "open-mistral-7b" in [each.id for each in listed.data or []]
+    assert "open-mistral-7b" in [getattr(each, "id", None) for each in listed.data or []]
     assert (await client.models.retrieve_async(model_id="ft:open-mistral-7b:x:y")).type == "fine-tuned"
 
 
@@ -135,8 +137,6 @@ async def test_error_is_the_sdks(client: Mistral, spec: str, status: int, shown:
     "name", ["user", "stream_options", "seed", "store", "max_completion_tokens", "logit_bias"]
 )
 async def test_openais_fields_are_forbidden(stub: Stub, name: str) -> None:
-    import openai
-
     async with openai.AsyncOpenAI(base_url=f"{stub.url}/v1", api_key="k", max_retries=0) as client:
         with pytest.raises(openai.UnprocessableEntityError) as raised:
             await client.chat.completions.create(model="m", messages=HELLO, extra_body={name: 1})
@@ -152,7 +152,7 @@ async def test_missing_field_is_the_sdks_validation_error(client: Mistral, stub:
 
 
 def test_accepted_fields_are_those_of_the_sdk() -> None:
-    models = {
+    models: dict[str, type[pydantic.BaseModel]] = {
         "chat/completions": ChatCompletionRequest,
         "fim/completions": FIMCompletionRequest,
         "embeddings": EmbeddingRequest,

@@ -156,7 +156,8 @@ async def test_json_mode(client: openai.AsyncOpenAI) -> None:
 
 
 async def test_json_schema_is_followed(client: openai.AsyncOpenAI) -> None:
-    schema = {"type": "object", "properties": {"tags": {"type": "array", "items": {"enum": ["a", "b"]}}}}
+    tags = {"type": "array", "items": {"enum": ["a", "b"]}}
+    schema: dict[str, object] = {"type": "object", "properties": {"tags": tags}}
     answer = await client.chat.completions.create(
         model="m",
         messages=HELLO,

@@ -8,9 +8,10 @@ ROLE, ONE, TWO = Event(Kind.ROLE, b"role;"), Event(Kind.CONTENT, b"1;"), Event(K
 FINISH, USAGE = Event(Kind.FINISH, b"finish;"), Event(Kind.USAGE, b"usage;")
 STREAM = Answer(200, events=(ROLE, ONE, TWO, FINISH, USAGE, DONE), content_type="text/event-stream")
 ERROR = b"error;"
+AT_ONCE = Pace(latency=0, per_word=0)
 
 
-def acts_of(fault: Fault, answer: Answer = STREAM, pace: Pace = Pace(0, 0)) -> list[Act]:
+def acts_of(fault: Fault, answer: Answer = STREAM, pace: Pace = AT_ONCE) -> list[Act]:
     """The acts, without pauses of no length."""
     return [act for act in plan(answer, fault, pace, (), ERROR) if act != Pause(0)]
 

@@ -1,0 +1,152 @@
+"""ACCEPTANCE 29: more requests than the limit are refused at once, and harm nobody."""
+
+import asyncio
+import json
+import time
+
+import pytest
+
+from proxy.stub import Stub, StubConfig
+from tests.integration.asking import ask, chat, chat_body, error_of
+from tests.support.lane import BASELINE_USER, Lane, eventually, policy_of, running
+from tests.support.raw_client import RawClient, request
+
+LIMIT = 4
+
+
+def limits(**changes: str | int) -> dict[str, object]:
+    return {"limits": {"max_in_flight": LIMIT, **changes}}
+
+
+async def get(lane: Lane, path: str) -> tuple[int, bytes, float]:
+    """Status, body and seconds of an admin request."""
+    started = time.monotonic()
+    async with RawClient(lane.service.admin.host, lane.service.admin.port) as client:
+        await client.send(request("GET", path))
+        answer = await client.read_response()
+    return answer.status, answer.body, time.monotonic() - started
+
+
+@pytest.mark.parametrize("target", ["/v1/chat/completions", "/v1/embeddings", "/v1/models"])
+async def test_request_over_the_limit_is_refused_at_once_and_the_others_are_served(target: str) -> None:
+    """ACCEPTANCE 29."""
+    async with Stub(StubConfig(latency=0.5)) as stub, running(policy_of(stub.url, **limits())) as lane:
+        waiting = [asyncio.create_task(ask(lane, chat(user=BASELINE_USER))) for _ in range(LIMIT)]
+        await eventually(lambda: len(stub.calls) == LIMIT)
+        refused = await ask(lane, chat(target=target))
+        assert not any(task.done() for task in waiting)  # it did not queue
+        assert refused.status == 503
+        assert error_of(refused)["code"] == "overload"
+        assert int(refused.head.get(b"retry-after") or b"0") >= 1
+        assert refused.head.get(b"x-should-retry") is None
+        assert len(stub.calls) == LIMIT
+        assert [(await task).status for task in waiting] == [200] * LIMIT
+        await lane.idle()
+        assert (await ask(lane, chat())).status == 200
+        assert sorted(record.status for record in lane.records) == [200] * (LIMIT + 1) + [503]
+
+
+async def test_refusal_keeps_the_connection() -> None:
+    """A client that waits as told does not have to connect anew."""
+    async with Stub(StubConfig(latency=0.5)) as stub, running(policy_of(stub.url, **limits())) as lane:
+        waiting = [asyncio.create_task(ask(lane, chat())) for _ in range(LIMIT)]
+        await eventually(lambda: len(stub.calls) == LIMIT)
+        async with RawClient(lane.host, lane.port) as client:
+            for _ in range(3):
+                await client.send(chat())
+                assert (await client.read_response()).status == 503
+            await asyncio.gather(*waiting)
+            await client.send(chat())
+            assert (await client.read_response()).status == 200
+
+
+async def test_admin_answers_within_100_ms_under_overload() -> None:
+    """ACCEPTANCE 29: the best of a few tries counts, for a machine that is busy with other things."""
+    async with Stub(StubConfig(latency=0.05)) as stub, running(policy_of(stub.url, **limits())) as lane:
+        stop = False
+
+        async def press() -> set[int]:
+            seen = set()
+            async with RawClient(lane.host, lane.port) as client:
+                while not stop:
+                    await client.send(chat())
+                    seen.add((await client.read_response()).status)
+            return seen
+
+        pressing = [asyncio.create_task(press()) for _ in range(8 * LIMIT)]
+        await eventually(lambda: len(stub.calls) > LIMIT)
+        for path in ("/livez", "/readyz", "/metrics"):
+            tries = [await get(lane, path) for _ in range(7)]
+            assert {status for status, _, _ in tries} == {200}
+            assert sorted(seconds for _, _, seconds in tries)[3] < 0.1
+        stop = True
+        assert set().union(*await asyncio.gather(*pressing)) == {200, 503}
+        await lane.idle()
+
+
+async def test_admitted_requests_are_not_slowed_by_those_refused() -> None:
+    """ACCEPTANCE 29: p99 of the admitted is at most twice the unloaded latency."""
+    latency = 0.3
+    async with Stub(StubConfig(latency=latency)) as stub, running(policy_of(stub.url, **limits())) as lane:
+        await ask(lane, chat())
+        unloaded = (await lane.record()).latency
+
+        async def once(delay: float) -> int:
+            await asyncio.sleep(delay)
+            return (await ask(lane, chat())).status
+
+        statuses = await asyncio.gather(*(once(number * 0.005) for number in range(150)))
+        admitted = [record.latency for record in lane.records[1:] if record.status == 200]
+        assert statuses.count(200) == len(admitted) >= LIMIT
+        assert statuses.count(200) + statuses.count(503) == 150
+        assert max(admitted) <= 2 * unloaded
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("rst", [False, True])
+async def test_clients_that_leave_give_their_places_back(stream: bool, rst: bool) -> None:
+    """ACCEPTANCE 29: in-flight returns to 0, whoever ends the request."""
+    fault = "drip=0.05" if stream else "silence"
+    async with Stub(StubConfig(faults={"*": fault}, words=200)) as stub, running(policy_of(stub.url, **limits())) as lane:
+        for _ in range(2):
+            clients = [RawClient(lane.host, lane.port) for _ in range(LIMIT)]
+            before = len(stub.calls)
+            for client in clients:
+                await client.__aenter__()
+                await client.send(chat(chat_body(stream=stream)))
+            await eventually(lambda: len(stub.calls) == before + LIMIT)  # noqa: B023 – awaited here
+            assert (await ask(lane, chat())).status == 503
+            for client in clients:
+                if rst:
+                    client.reset()
+                await client.close()
+            await lane.idle()
+        assert len([record for record in lane.records if record.status == 499]) == 2 * LIMIT
+
+
+async def test_in_flight_is_on_the_metrics_page_and_returns_to_zero() -> None:
+    """ACCEPTANCE 29."""
+    async with Stub(StubConfig(latency=0.4)) as stub, running(policy_of(stub.url, **limits())) as lane:
+        waiting = [asyncio.create_task(ask(lane, chat())) for _ in range(LIMIT)]
+        await eventually(lambda: len(stub.calls) == LIMIT)
+        assert f"\nsplitlane_in_flight {LIMIT}.0\n".encode() in (await get(lane, "/metrics"))[1]
+        await asyncio.gather(*waiting)
+        await lane.idle()
+        assert b"\nsplitlane_in_flight 0.0\n" in (await get(lane, "/metrics"))[1]
+
+
+async def test_bodies_past_max_buffered_are_refused_and_their_room_comes_back() -> None:
+    """ACCEPTANCE 17: bodies in flight past `max_buffered` get 503 with `retry-after`."""
+    room = limits(max_in_flight=100, max_body="64KiB", max_buffered="128KiB")
+    big = json.dumps({"model": "m", "messages": [], "pad": "x" * 60_000}).encode()
+    async with Stub(StubConfig(latency=0.5)) as stub, running(policy_of(stub.url, **room)) as lane:
+        for _ in range(2):
+            before = len(stub.calls)
+            waiting = [asyncio.create_task(ask(lane, chat(big))) for _ in range(2)]
+            await eventually(lambda: len(stub.calls) == before + 2)  # noqa: B023 – awaited here
+            refused = await ask(lane, chat(big))
+            assert refused.status == 503
+            assert int(refused.head.get(b"retry-after") or b"0") >= 1
+            assert error_of(refused)["code"] == "overload"
+            assert [(await task).status for task in waiting] == [200, 200]
+            await lane.idle()

@@ -1,0 +1,103 @@
+"""`python -m proxy serve` as a process of its own, on free ports, with a policy file of the test's.
+
+    async with serving(write_policy(tmp_path, stub.url)) as proxy:
+        ...  # proxy.data, proxy.admin, proxy.terminate(), await proxy.exit_code()
+"""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.support.lane import BASELINE, FINETUNED
+from tests.support.raw_client import RawClient, RawResponse, request
+
+ROOT = Path(__file__).parents[2]
+_ADDRESSES = re.compile(r"data 127\.0\.0\.1:(\d+), admin 127\.0\.0\.1:(\d+)")
+# Importing everything takes a second on a machine at rest.
+START = 20.0
+
+
+def write_policy(folder: Path, upstream_url: str, **sections: Any) -> Path:
+    """A policy file with one agent, `qa_agent`, at 25 %; `sections` replace or add top-level sections."""
+    config: dict[str, Any] = {
+        "environment": "test",
+        "upstreams": {"up": {"base_url": upstream_url, "api_key": "sk-upstream"}},
+        "agents": {"qa_agent": {"fine_tuned": FINETUNED, "fallback": BASELINE}},
+        "ab_testing": {"enabled": True, "rollout_percentage": 25},
+        **sections,
+    }
+    path = folder / "policy.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+class Served:
+    """A running process; `log` grows as it speaks."""
+
+    def __init__(self, process: asyncio.subprocess.Process, data: int, admin: int, log: list[str]) -> None:
+        self.data = data
+        self.admin = admin
+        self.log = log
+        self._process = process
+
+    def client(self) -> RawClient:
+        """A connection to the data listener, not yet open."""
+        return RawClient("127.0.0.1", self.data, timeout=10)
+
+    def terminate(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Send a signal."""
+        self._process.send_signal(number)
+
+    async def ask_admin(self, path: str) -> RawResponse:
+        """An answer of the admin listener."""
+        async with RawClient("127.0.0.1", self.admin) as client:
+            await client.send(request("GET", path))
+            return await client.read_response()
+
+    async def exit_code(self, within: float = 10.0) -> int:
+        """The process's exit code, once it has ended."""
+        async with asyncio.timeout(within):
+            return await self._process.wait()
+
+
+@asynccontextmanager
+async def serving(policy: Path, env: Mapping[str, str] | None = None) -> AsyncIterator[Served]:
+    """The proxy, from when it listens to the end of the block, where it is killed if need be."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "proxy", "serve", "--policy", str(policy), "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0",
+        cwd=ROOT, env={**os.environ, **(env or {})}, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    stderr = process.stderr
+    assert stderr is not None
+    log: list[str] = []
+
+    async def collect() -> None:
+        async for line in stderr:
+            log.append(line.decode())
+
+    collecting = asyncio.create_task(collect())
+    try:
+        async with asyncio.timeout(START):
+            while (found := _ADDRESSES.search("".join(log))) is None:
+                assert process.returncode is None, log
+                await asyncio.sleep(0.01)
+        yield Served(process, int(found[1]), int(found[2]), log)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+        await collecting
+
+
+def log_lines(log: list[str]) -> list[dict[str, Any]]:
+    """The log, parsed: each line is a JSON object."""
+    return [json.loads(line) for line in log]

@@ -27,9 +27,9 @@ from proxy.policy.snapshot import Policy
 from proxy.telemetry.log import configure
 
 try:
-    from uvloop import new_event_loop
-except ImportError:  # Windows, PyPy
-    from asyncio import new_event_loop
+    import uvloop as fastest_loop
+except ImportError:  # PyPy
+    import asyncio as fastest_loop  # type: ignore[no-redef]
 
 log = logging.getLogger("splitlane")
 
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         return 2
     configure(policy.log_level)
     _raise_descriptor_limit()
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=fastest_loop.new_event_loop) as runner:
         return runner.run(_serve(policy, args.listen, args.admin))
 
 

@@ -12,9 +12,9 @@ from random import uniform
 from proxy.exchange.breaker import Breaker, RetryBudget
 from proxy.exchange.call import CallState, Prepared
 from proxy.exchange.classify import BREAKING, RETRYABLE, judge
-from proxy.exchange.reply import HOLD_JSON, Mode, Reply
+from proxy.exchange.reply import Reply
 from proxy.exchange.request import request_head
-from proxy.exchange.send import discard, send
+from proxy.exchange.send import discard, send_pooled, settle
 from proxy.policy.snapshot import Target
 from proxy.upstream.dialect import render
 from proxy.upstream.pool import Pools
@@ -26,7 +26,7 @@ log = logging.getLogger("splitlane.exchange")
 # Ends of a call that say nothing about the model: we had no room, no time, or nobody to answer.
 _TELLS_NOTHING = frozenset({Failure.OVERLOAD, Failure.TOTAL_TIMEOUT, Failure.CLIENT_GONE, Failure.SHUTDOWN})
 
-# The first back-off of a retry without `retry-after`, seconds; doubled each time, halved by jitter.
+# The back-off of a retry without `retry-after`, seconds.
 BACKOFF = 0.25
 
 
@@ -94,63 +94,48 @@ class Attempts:
 
     async def _target(self, call: CallState, target: Target, retries: int) -> Reply:
         """One call, and up to `retries` more to the same target."""
-        fallback = call.policy.fallback
-        for retry in range(retries + 1):
-            reply = await self._attempt(call, target)
-            if retry == retries or reply.failure not in RETRYABLE:
-                break
-            wait = retry_after(reply, time.time())
+        loop = self._loop
+        upstream = target.upstream
+        pool = self._pools.of(upstream)
+        prepared = _prepare(call, target)
+        while True:
+            started = time.perf_counter()
+            total = loop.time() + upstream.timeouts.total
+            total = call.deadline if call.deadline < total else total
+            reply = call.reply = Reply(loop, upstream.timeouts, total)
+            if call.stream:
+                buffered = call.policy.limits.max_body if call.policy.fallback.buffer_stream else 0
+                reply.expect_stream(strip_usage=prepared.usage_injected, buffer_up_to=buffered)
+            sent = send_pooled(pool, prepared.request, reply, loop)
+            await settle(pool, prepared.request, reply, total, loop, sent=sent)
+            if reply.failure is None:
+                _judge(reply)
+            failure = reply.failure
+            elapsed = time.perf_counter() - started
+            call.blocked += elapsed
+            call.attempts.append(Attempt(upstream.name, target.model, reply.status, failure, elapsed))
+            if failure not in RETRYABLE or retries == 0:
+                call.served = target.model
+                return reply
+            retries -= 1
+            wait = self._may_retry(call, reply)
             if wait is None:
-                wait = BACKOFF * 2**retry * uniform(0.5, 1.0)
-            now = self._loop.time()
-            if wait > fallback.max_wait or now + wait >= call.deadline:
-                break
-            if not self._retries.withdraw(now, fallback.retry_budget_min):
-                break
+                call.served = target.model
+                return reply
             discard(reply)
             await asyncio.sleep(wait)
-        return reply
 
-    async def _attempt(self, call: CallState, target: Target) -> Reply:
-        """One call, judged and noted."""
-        started = time.perf_counter()
-        prepared = self._prepare(call, target)
-        upstream = target.upstream
-        total = min(call.deadline, self._loop.time() + upstream.timeouts.total)
-        buffered = call.stream and call.policy.fallback.buffer_stream
-
-        def new_reply() -> Reply:
-            return Reply(
-                self._loop,
-                upstream.timeouts,
-                total,
-                Mode.BUFFERED if buffered else Mode.ANSWER,
-                want_stream=call.stream,
-                strip_usage=prepared.rendered.usage_injected,
-                limit=call.policy.limits.max_body if buffered else HOLD_JSON,
-            )
-
-        reply = await send(self._pools.of(upstream), new_reply, prepared.request, total, self._loop)
-        _judge(reply)
-        elapsed = time.perf_counter() - started
-        call.blocked += elapsed
-        call.served = target.model
-        call.attempts.append(Attempt(upstream.name, target.model, reply.status, reply.failure, elapsed))
-        return reply
-
-    def _prepare(self, call: CallState, target: Target) -> Prepared:
-        prepared = call.prepared
-        if prepared is not None and prepared.target is target:
-            return prepared
-        agent, body = call.agent, call.body
-        assert agent is not None
-        assert body is not None
-        rendered = render(body, target, agent.defaults, stream=call.stream)
-        framing = b"Content-Length: %d\r\n" % len(rendered.body)
-        # Answers are read on their way, so no encoding is asked for that we could not read.
-        head = request_head(call.client.method, call.path, call.headers, target.upstream, framing, b"identity")
-        prepared = call.prepared = Prepared(target, rendered, head + rendered.body)
-        return prepared
+    def _may_retry(self, call: CallState, reply: Reply) -> float | None:
+        """Seconds to wait before the same target is asked again; None where it is not."""
+        fallback = call.policy.fallback
+        wait = retry_after(reply, time.time())
+        if wait is None:
+            # The second call waits one back-off, the third two, each halved by up to half.
+            wait = BACKOFF * len(call.attempts) * uniform(0.5, 1.0)
+        now = self._loop.time()
+        if wait > fallback.max_wait or now + wait >= call.deadline:
+            return None
+        return wait if self._retries.withdraw(now, fallback.retry_budget_min) else None
 
     def _unsent(self, call: CallState, target: Target, failure: Failure) -> Reply:
         reply = Reply(self._loop, target.upstream.timeouts, call.deadline)
@@ -158,17 +143,30 @@ class Attempts:
         return reply
 
 
+def _prepare(call: CallState, target: Target) -> Prepared:
+    """The request as `target` gets it."""
+    agent, body = call.agent, call.body
+    assert agent is not None
+    assert body is not None
+    new_body, usage_injected = render(body, target, agent.defaults, stream=call.stream)
+    framing = b"Content-Length: %d\r\n" % len(new_body)
+    # Answers are read on their way, so no encoding is asked for that we could not read.
+    head = request_head(call.client.method, call.path, call.headers, target.upstream, framing, b"identity")
+    return Prepared(head + new_body, usage_injected)
+
+
 def _judge(reply: Reply) -> None:
-    """Fill in what the answer means; a stream with content and a failed reply are judged already."""
-    if reply.failure is not None or not reply.status or (reply.is_stream and reply.content_events):
-        return
+    """Fill in what the answer means, unless a stream's content has told already."""
     if reply.is_stream:
-        # Neither content nor an error in all that was held: pings, or nothing.
-        reply.failure = Failure.BAD_BODY
+        if not reply.content_events:
+            # Neither content nor an error in all that was held: pings, or nothing.
+            reply.failure = Failure.BAD_BODY
         return
-    verdict = judge(reply.status, reply.decoded(), complete=reply.ended)
-    reply.failure = verdict.failure
-    reply.usage = read_usage(verdict.parsed)
+    failure, answer = judge(reply.status, reply.held, complete=reply.ended)
+    if failure is not None and (plain := reply.decoded()) is not None:
+        failure, answer = judge(reply.status, plain, complete=reply.ended)
+    reply.failure = failure
+    reply.usage = read_usage(answer)
 
 
 def retry_after(reply: Reply, now: float) -> float | None:

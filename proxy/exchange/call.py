@@ -7,9 +7,8 @@ from typing import NamedTuple
 from proxy.exchange.breaker import Breaker
 from proxy.exchange.client import Client
 from proxy.exchange.reply import Reply
-from proxy.policy.snapshot import AgentPolicy, Policy, Target
+from proxy.policy.snapshot import AgentPolicy, Policy
 from proxy.split.assign import UNASSIGNED
-from proxy.upstream.dialect import Rendered
 from proxy.wire.body import Body
 from proxy.wire.errors import ErrorAnswer
 from proxy.wire.headers import NO_HEADERS, RequestHeaders
@@ -29,11 +28,10 @@ class Refusal(Exception):
 
 
 class Prepared(NamedTuple):
-    """The request as one target gets it; kept for that target's retries."""
+    """The request as one target gets it."""
 
-    target: Target
-    rendered: Rendered
     request: bytes
+    usage_injected: bool  # the stream will bring a usage event that the client did not ask for
 
 
 class CallState:
@@ -43,6 +41,7 @@ class CallState:
     """
 
     route = "refused"
+    path_agent: bytes | None = None  # of `/agents/NAME/v1/…`
     headers: RequestHeaders = NO_HEADERS
     body: Body | None = None
     buffered = 0  # bytes of `max_buffered` it holds
@@ -52,9 +51,8 @@ class CallState:
     decision: Decision = UNASSIGNED
     deadline = 0.0  # loop time by which an answer must be complete, or a stream committed
     stream = False
-    prepared: Prepared | None = None
     breaker: Breaker | None = None  # of the fine-tune, while its outcome is open
-    reply: Reply | None = None  # the committed one
+    reply: Reply | None = None  # the latest
     fallback: Failure | None = None
     failure: Failure | None = None
     status = 0
@@ -132,10 +130,5 @@ def _added_fields(  # noqa: PLR0913 one argument per header
 def uuid7(now: float) -> str:
     """A UUIDv7 (RFC 9562 §5.7) of a Unix time in seconds: sortable by time, 74 random bits."""
     stamp = "%012x" % int(now * 1000)
-    return "%s-%s-7%03x-%04x-%012x" % (  # noqa: UP031 measured: a third faster than an f-string of slices
-        stamp[:8],
-        stamp[8:],
-        getrandbits(12),
-        0x8000 | getrandbits(14),
-        getrandbits(48),
-    )
+    bits = getrandbits(74)
+    return f"{stamp[:8]}-{stamp[8:]}-7{bits & 0xFFF:03x}-{0x8000 | bits >> 12 & 0x3FFF:04x}-{bits >> 26:012x}"

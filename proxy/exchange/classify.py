@@ -5,7 +5,7 @@ error body here.  Content-filter refusals and other mistakes of the client are t
 failures of the model, because only the latter may be answered by another model.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
@@ -35,46 +35,51 @@ BREAKING = frozenset(
 )
 
 
-class Verdict(NamedTuple):
-    """A complete answer's meaning."""
+def judge(status: int, body: bytes, *, complete: bool = True) -> tuple[Failure | None, Any]:
+    """Judge an answer by its status and body: the failure, and the parsed body of a success.
 
-    failure: Failure | None
-    parsed: Any  # the JSON, for its usage; None where it is none
-
-
-def judge(status: int, body: bytes, *, complete: bool = True) -> Verdict:
-    """Judge an answer by its status and body.
-
-    `body` has its content encoding removed; not `complete`: it is only the beginning, longer than
-    anything that could be unsound, so a success stands.
+    `body` has no content encoding; not `complete`: it is only the beginning, longer than anything
+    that could be unsound, so a success stands.
     """
-    if 200 <= status < 300:
-        return _judge_success(body) if complete else Verdict(None, None)
+    if status < 200 or status >= 300:
+        return _status_failure(status, body), None
+    if not complete:
+        return None, None
+    try:
+        answer = orjson.loads(body)
+        choices = answer["choices"]
+        if choices[0]["message"]["content"]:
+            return None, answer  # what nearly every answer looks like
+    except (orjson.JSONDecodeError, LookupError, TypeError):
+        pass
+    return _judge_unusual(body)
+
+
+def _status_failure(status: int, body: bytes) -> Failure:
     if status >= 500 or status in (408, 425):
-        return Verdict(Failure.SERVER_ERROR, None)
+        return Failure.SERVER_ERROR
     if status == 429:
-        return Verdict(Failure.RATE_LIMITED, None)
+        return Failure.RATE_LIMITED
     if status < 400:
         # A redirect is followed by nobody: the upstream is only ever the policy's.
-        return Verdict(Failure.BAD_BODY, None)
-    return Verdict(_client_error(status, body), None)
+        return Failure.BAD_BODY
+    return _client_error(status, body)
 
 
-def _judge_success(body: bytes) -> Verdict:
+def _judge_unusual(body: bytes) -> tuple[Failure | None, Any]:
     try:
         answer = orjson.loads(body)
     except orjson.JSONDecodeError:
-        return Verdict(Failure.BAD_BODY, None)
+        return Failure.BAD_BODY, None
     if not isinstance(answer, dict):
-        return Verdict(Failure.BAD_BODY, None)
+        return Failure.BAD_BODY, None
     choices = answer.get("choices")
     if choices:
-        if isinstance(choices, list) and any(map(_answers, choices)):
-            return Verdict(None, answer)
-        return Verdict(Failure.EMPTY, answer)
+        sound = isinstance(choices, list) and any(map(_answers, choices))
+        return None if sound else Failure.EMPTY, answer
     if answer.get("error") or answer.get("object") == "error":
-        return Verdict(Failure.BAD_BODY, answer)
-    return Verdict(Failure.EMPTY, answer)
+        return Failure.BAD_BODY, answer
+    return Failure.EMPTY, answer
 
 
 def _answers(choice: Any) -> bool:

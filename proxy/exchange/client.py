@@ -3,7 +3,7 @@
 The listener implements it; nothing in this package knows how.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Protocol
 
 from proxy.wire.headers import Field
@@ -25,7 +25,7 @@ class Client(Protocol):
     method: str
     http_10: bool
     target: bytes  # path and query as sent; never a scheme or host
-    fields: Iterable[Field]
+    fields: Sequence[Field]
     content_length: int  # -1: chunked; 0: no body
     expects_continue: bool
     started: bool  # whether a response has begun

@@ -9,14 +9,15 @@ from proxy.exchange.attempts import Attempts
 from proxy.exchange.call import CallState, Refusal
 from proxy.exchange.classify import judge
 from proxy.exchange.client import Client
-from proxy.exchange.intake import Buffered, read_body
+from proxy.exchange.intake import Buffered, read_body, whole_body
 from proxy.exchange.passthrough import pass_through
 from proxy.exchange.reply import Reply
 from proxy.ledger import Ledger
 from proxy.policy.snapshot import AgentPolicy, IdentityPolicy, Policy
 from proxy.split.assign import UNASSIGNED, assign, override
-from proxy.split.identity import Evidence, identify_agent, identify_user, split_agent_path
+from proxy.split.identity import AGENT_PATH, identify_agent, identify_user, split_agent_path
 from proxy.upstream.pool import Pools
+from proxy.watchdog import NEVER
 from proxy.wire.body import Body, BodyError
 from proxy.wire.errors import ErrorAnswer, bad_request, failure_answer
 from proxy.wire.headers import RequestSorter, response_block
@@ -62,7 +63,8 @@ class Exchange:
         try:
             split = self._read_head(call)
             if split:
-                call.body = Body(await read_body(call, self.buffered))  # 1
+                whole = whole_body(call, self.buffered)
+                call.body = Body(await read_body(call, self.buffered) if whole is None else whole)  # 1
             self._identify_and_assign(call)  # 2, 3
             self._admit(call)  # 4
             if split and call.agent is not None:
@@ -70,7 +72,7 @@ class Exchange:
             else:
                 reply = await pass_through(call, self.pools, self._loop)
                 if reply.failure is None and reply.status >= 400:
-                    reply.failure = judge(reply.status, b"").failure
+                    reply.failure, _ = judge(reply.status, b"")
             await self._commit_and_relay(call, reply)  # 6, 7
         except Refusal as refusal:
             _answer(call, refusal.answer, refusal.failure)
@@ -92,10 +94,12 @@ class Exchange:
         call.headers = headers = self._sorter_of(identity).sort(client.fields)
         if headers.hosts != 1 and not (headers.hosts == 0 and client.http_10):
             raise Refusal(bad_request("the request needs exactly one Host field"), Failure.BAD_REQUEST)
-        path = split_agent_path(client.target)[1]
-        call.path = path
-        bare = path.partition(b"?")[0]
+        path = client.target
+        if path.startswith(AGENT_PATH):
+            call.path_agent, path = split_agent_path(path)
+            call.path = path
         if client.method == "POST":
+            bare = path.partition(b"?")[0]
             if bare == CHAT:
                 call.route = "chat"
                 return True
@@ -111,29 +115,33 @@ class Exchange:
         return self._sorter
 
     def _identify_and_assign(self, call: CallState) -> None:
-        policy, identity, headers = call.policy, call.policy.identity, call.headers.read
-        body = call.body
-        evidence = Evidence(headers, split_agent_path(call.client.target)[0], body)
-        name = identify_agent(identity, evidence, policy.agents)
-        agent = call.agent = policy.agents.get(name) if name is not None else None
+        policy, read, body = call.policy, call.headers.read, call.body
+        name = identify_agent(policy.identity, read, call.path_agent, body, policy.agents)
+        agent = policy.agents.get(name) if name is not None else None
         total = policy.default_upstream.timeouts.total
         if agent is not None:
+            call.agent = agent
             call.agent_name = agent.name
-            call.decision = self._decide(call, agent, evidence)
-            total = max(agent.finetuned.upstream.timeouts.total, agent.baseline.upstream.timeouts.total)
-        call.stream = body is not None and body.get("stream") is True
-        call.deadline = self._loop.time() + min(total, _read_timeout(headers.get(b"x-stainless-read-timeout")))
+            call.decision = self._decide(call, agent)
+            total = agent.finetuned.upstream.timeouts.total
+            if (other := agent.baseline.upstream.timeouts.total) > total:
+                total = other
+        if body is not None and body.get("stream") is True:
+            call.stream = True
+        if (patience := read.get(b"x-stainless-read-timeout")) is not None:
+            total = min(total, _seconds(patience))
+        call.deadline = self._loop.time() + total
 
-    def _decide(self, call: CallState, agent: AgentPolicy, evidence: Evidence) -> Decision:
-        identity = call.policy.identity
-        if identity.allow_override and (requested := evidence.headers.get(b"x-splitlane-variant")):
+    def _decide(self, call: CallState, agent: AgentPolicy) -> Decision:
+        identity, read = call.policy.identity, call.headers.read
+        if identity.allow_override and (requested := read.get(b"x-splitlane-variant")):
             forced = override(requested)
             if forced is None:
                 raise Refusal(
                     bad_request("x-splitlane-variant must be `baseline` or `finetuned`"), Failure.BAD_REQUEST
                 )
             return forced
-        decision = assign(agent, identify_user(identity, evidence))
+        decision = assign(agent, identify_user(identity, read, call.body))
         if decision is UNASSIGNED and identity.on_missing_user != "baseline" and call.route == "chat":
             if identity.on_missing_user == "reject":
                 raise Refusal(
@@ -152,7 +160,6 @@ class Exchange:
 
     async def _commit_and_relay(self, call: CallState, reply: Reply) -> None:
         """Answer with `reply`: all of it, or its beginning now and the rest as it comes."""
-        call.reply = reply
         call.failure = reply.failure
         if not reply.presentable:
             failure = reply.failure or Failure.RESET
@@ -160,10 +167,9 @@ class Exchange:
         client = call.client
         call.status = reply.status
         call.ttft = time.perf_counter() - call.started
-        fields = response_block(reply.fields) + call.added_fields()
+        fields = response_block(reply.head) + call.added_fields()
         if reply.ended:
-            length = reply.field(b"content-length") if client.method == "HEAD" else b""
-            if length:
+            if client.method == "HEAD" and (length := reply.field(b"content-length")):
                 fields += b"Content-Length: %b\r\n" % length
             client.respond(reply.status, fields, reply.held)
             return
@@ -185,20 +191,21 @@ class Exchange:
             call.usage = reply.usage
             if call.usage is None and reply.content_events:
                 call.usage = Usage(0, reply.content_events, estimated=True)
-        self.attempts.conclude(call, call.failure)
-        self.buffered.release(call)
+        if call.breaker is not None:
+            self.attempts.conclude(call, call.failure)
+        self.buffered.total -= call.buffered
         if call.admitted:
             self.in_flight -= 1
         self._ledger(call.record())
 
 
-def _read_timeout(value: bytes | None) -> float:
-    """Seconds the SDK waits for an answer; without bound where it does not say."""
+def _seconds(value: bytes) -> float:
+    """A positive number of seconds; without bound where it is none."""
     try:
-        seconds = float(value) if value is not None else 0.0
+        seconds = float(value)
     except ValueError:
-        seconds = 0.0
-    return seconds if seconds > 0 else float("inf")
+        return NEVER
+    return seconds if seconds > 0 else NEVER
 
 
 def _answer(call: CallState, answer: ErrorAnswer, failure: Failure) -> None:

@@ -1,4 +1,4 @@
-"""Step 1: a request's body, within the limits, and step 2's reading of who sent it."""
+"""Step 1: a request's body, within the limits."""
 
 from proxy.exchange.call import CallState, Refusal
 from proxy.policy.snapshot import LimitsPolicy
@@ -7,7 +7,7 @@ from proxy.words import Failure
 
 
 class Buffered:
-    """The bytes of all bodies in flight, under one limit."""
+    """The bytes of all bodies in flight, under one limit; a call gives its share back when it settles."""
 
     __slots__ = ("total",)
 
@@ -23,11 +23,6 @@ class Buffered:
         call.buffered += size
         self.total += size
 
-    def release(self, call: CallState) -> None:
-        """The call is over."""
-        self.total -= call.buffered
-        call.buffered = 0
-
 
 def too_large(limits: LimitsPolicy) -> Refusal:
     """The answer to a body over the limit."""
@@ -35,27 +30,36 @@ def too_large(limits: LimitsPolicy) -> Refusal:
     return Refusal(answer, Failure.BAD_REQUEST)
 
 
-async def read_body(call: CallState, buffered: Buffered) -> bytes:
-    """The whole body.  Raises Refusal: too large, no room, or not plain JSON."""
+def whole_body(call: CallState, buffered: Buffered) -> bytes | None:
+    """The body, if it is here already; None: `read_body` must wait for it.
+
+    Raises Refusal: too large, no room, or not plain JSON.  An announced length is judged before
+    anything is read.
+    """
     client, limits = call.client, call.policy.limits
-    if call.headers.read.get(b"content-encoding", b"identity").lower() != b"identity":
+    encoding = call.headers.read.get(b"content-encoding")
+    if encoding is not None and encoding.lower() != b"identity":
         raise Refusal(
             bad_request("a chat request body must not be compressed", "unsupported_encoding", 415),
             Failure.BAD_REQUEST,
         )
-    if client.content_length > 0:
-        # Announced, so refused before it is read.
-        buffered.hold(call, client.content_length, limits)
+    length = client.content_length
+    if length > 0:
+        buffered.hold(call, length, limits)
     whole = client.body_if_whole()
-    if whole is not None:
-        if client.content_length < 0:
-            buffered.hold(call, len(whole), limits)
-        return whole
+    if whole is not None and length < 0:
+        buffered.hold(call, len(whole), limits)
+    return whole
+
+
+async def read_body(call: CallState, buffered: Buffered) -> bytes:
+    """The body as it arrives.  Raises Refusal: too large, no room, malformed, or too slow."""
+    client = call.client
     if client.expects_continue:
         client.send_continue()
     pieces = []
     while piece := await client.body_chunk():
         if client.content_length < 0:
-            buffered.hold(call, len(piece), limits)
+            buffered.hold(call, len(piece), call.policy.limits)
         pieces.append(piece)
     return b"".join(pieces)

@@ -7,9 +7,9 @@ longer one is streamed on a connection of its own, which cannot be stale.
 import asyncio
 
 from proxy.exchange.call import CallState
-from proxy.exchange.reply import Mode, Reply
+from proxy.exchange.reply import Reply
 from proxy.exchange.request import request_head
-from proxy.exchange.send import send
+from proxy.exchange.send import send_pooled, settle
 from proxy.policy.snapshot import UpstreamPolicy
 from proxy.upstream.connection import Connection
 from proxy.upstream.pool import Pool, Pools, UpstreamError
@@ -25,15 +25,18 @@ async def pass_through(call: CallState, pools: Pools, loop: asyncio.AbstractEven
     pool = pools.of(upstream)
     whole = call.body.raw if call.body is not None else client.body_if_whole()
 
-    def new_reply() -> Reply:
-        return Reply(loop, upstream.timeouts, loop.time() + upstream.timeouts.stream, Mode.RAW)
-
+    reply = Reply(loop, upstream.timeouts, loop.time() + upstream.timeouts.stream)
+    reply.expect_anything()
+    call.reply = reply
     if whole is None:
-        return await _stream(call, pool, new_reply(), upstream)
+        await _stream(call, pool, reply, upstream)
+        return reply
     framing = b"Content-Length: %d\r\n" % len(whole) if whole or b"content-length" in call.headers.read else b""
-    head_only = client.method == "HEAD"
     request = _head(call, upstream, framing) + whole
-    return await send(pool, new_reply, request, call.deadline, loop, head_only=head_only)
+    head_only = client.method == "HEAD"
+    sent = send_pooled(pool, request, reply, loop, head_only=head_only)
+    await settle(pool, request, reply, call.deadline, loop, sent=sent, head_only=head_only)
+    return reply
 
 
 def _head(call: CallState, upstream: UpstreamPolicy, framing: bytes) -> bytes:
@@ -41,26 +44,20 @@ def _head(call: CallState, upstream: UpstreamPolicy, framing: bytes) -> bytes:
     return request_head(call.client.method, call.path, call.headers, upstream, framing, encoding)
 
 
-async def _stream(call: CallState, pool: Pool, reply: Reply, upstream: UpstreamPolicy) -> Reply:
+async def _stream(call: CallState, pool: Pool, reply: Reply, upstream: UpstreamPolicy) -> None:
     client = call.client
     length = client.content_length
     try:
         connection = await pool.connect_new(upstream.timeouts.connect)
     except UpstreamError as error:
         reply.on_failure(error.failure)
-        return reply
+        return
     framing = _CHUNKED if length < 0 else b"Content-Length: %d\r\n" % length
-    reply.begin(connection, NEVER)
-    connection.send(_head(call, upstream, framing), reply, more=True)
-    try:
-        if client.expects_continue:
-            client.send_continue()
-        await _send_body(call, connection, reply)
-        await reply.settled
-    except BaseException:
-        connection.abort()
-        raise
-    return reply
+    connection.send(_head(call, upstream, framing), reply, reply.begin(connection, NEVER), more=True)
+    if client.expects_continue:
+        client.send_continue()
+    await _send_body(call, connection, reply)
+    await reply.settled
 
 
 async def _send_body(call: CallState, connection: Connection, reply: Reply) -> None:

@@ -15,7 +15,7 @@ from proxy.policy.snapshot import TimeoutsPolicy
 from proxy.upstream.connection import Connection
 from proxy.watchdog import NEVER
 from proxy.wire.errors import failure_answer
-from proxy.wire.headers import Field
+from proxy.wire.headers import response_field
 from proxy.wire.sse import DONE, EventKind, EventReader, parse_event
 from proxy.wire.usage import read_usage
 from proxy.words import Failure, Usage
@@ -38,54 +38,60 @@ class Mode(Enum):
 
 
 class Reply:
-    """A response on its way from `connection` to a client."""
+    """A response on its way from a connection to a client.
 
-    __slots__ = (
-        "_client", "_closed", "_held", "_last", "_limit", "_mode", "_reader", "_size", "_strip_usage", "_total", "_want_stream",
-        "connection", "content_events", "ended", "failure", "fields", "finished", "sent_at", "settled", "status",
-        "timeouts", "usage",
-    )  # fmt: skip
+    What most replies never change stands on the class: an instance is cheap to make.
+    """
 
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        timeouts: TimeoutsPolicy,
-        total: float,
-        mode: Mode = Mode.ANSWER,
-        *,
-        want_stream: bool = False,
-        strip_usage: bool = False,
-        limit: int = HOLD_JSON,
-    ) -> None:
+    connection: Connection | None = None
+    finished: asyncio.Future[None] | None = None  # since the commit
+    sent_at = NEVER  # loop time at which the request was last written to
+    status = 0
+    head = b""  # the lines of its fields
+    failure: Failure | None = None
+    ended = False  # the response is complete
+    usage: Usage | None = None
+    content_events = 0
+    _mode = Mode.ANSWER
+    _want_stream = False
+    _strip_usage = False
+    _limit = HOLD_JSON
+    _reader: EventReader | None = None
+    _size = 0
+    _last = b""
+    _client: Client | None = None
+    _closed = False  # the upstream will send no more
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, timeouts: TimeoutsPolicy, total: float) -> None:
         """`total` is the loop time at which the whole request must have settled or ended."""
-        self.connection: Connection | None = None
         self.timeouts = timeouts
-        self.sent_at = NEVER  # loop time at which the request was last written to
         self.settled: asyncio.Future[None] = loop.create_future()
-        self.finished: asyncio.Future[None] | None = None
-        self.status = 0
-        self.fields: list[Field] = []
-        self.failure: Failure | None = None
-        self.ended = False  # the response is complete
-        self.usage: Usage | None = None
-        self.content_events = 0
-        self._mode = mode
         self._total = total
-        self._want_stream = want_stream
-        self._strip_usage = strip_usage
-        self._limit = limit
-        self._reader: EventReader | None = None
         self._held: list[bytes] = []
-        self._size = 0
-        self._last = b""
-        self._client: Client | None = None
-        self._closed = False  # the upstream will send no more
+
+    def expect_stream(self, *, strip_usage: bool, buffer_up_to: int = 0) -> None:
+        """A stream was asked for; `buffer_up_to` bytes of it are held to its end."""
+        self._want_stream = True
+        self._strip_usage = strip_usage
+        if buffer_up_to:
+            self._mode = Mode.BUFFERED
+            self._limit = buffer_up_to
+
+    def expect_anything(self) -> None:
+        """The response is passed through, whatever it is."""
+        self._mode = Mode.RAW
+
+    def restart(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The request is sent again, after a connection that turned out to be closed."""
+        self.settled = loop.create_future()
+        self.failure = None
+        self._closed = False
 
     # --- Receiver -----------------------------------------------------------------------------
 
-    def on_head(self, status: int, headers: list[Field]) -> None:
+    def on_head(self, status: int, head: bytes) -> None:
         self.status = status
-        self.fields = headers
+        self.head = head
         if self._mode is Mode.RAW:
             self._settle()
         elif self._want_stream and status == 200 and self._is_event_stream():
@@ -123,6 +129,9 @@ class Reply:
         self.failure = failure
         self._close_relay()
 
+    def until_close(self) -> bool:
+        return not (self.field(b"content-length") or self.field(b"transfer-encoding"))
+
     def deadline(self) -> tuple[float, Failure]:
         timeouts = self.timeouts
         if not self.status:
@@ -138,10 +147,17 @@ class Reply:
 
     # --- used by the exchange -----------------------------------------------------------------
 
-    def begin(self, connection: Connection, now: float) -> None:
-        """The request is being written to `connection` at loop time `now`."""
+    def begin(self, connection: Connection, now: float) -> float:
+        """The request is being written to `connection` at loop time `now`; when to look again."""
         self.connection = connection
         self.sent_at = now
+        head = now + self.timeouts.first_byte
+        return head if head < self._total else self._total
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether its failure only says that an idle connection had been closed: nothing was answered."""
+        return self.failure is Failure.RESET and self.connection is not None and not self.connection.responded
 
     @property
     def presentable(self) -> bool:
@@ -158,22 +174,18 @@ class Reply:
         """What has arrived and was not relayed."""
         return self._held[0] if len(self._held) == 1 else b"".join(self._held)
 
-    def decoded(self) -> bytes:
-        """What is held, without gzip or deflate; other encodings as they are."""
-        encoding = self.field(b"content-encoding")
-        if encoding not in (b"gzip", b"deflate"):
-            return self.held
+    def decoded(self) -> bytes | None:
+        """What is held, inflated; None where it is not gzip or deflate."""
+        if self.field(b"content-encoding") not in (b"gzip", b"deflate"):
+            return None
         try:
             return zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(self.held, 16 * HOLD_JSON)
         except zlib.error:
-            return self.held
+            return None
 
     def field(self, name: bytes) -> bytes:
         """The first value of a field by lower-case name, in lower case; b"" where there is none."""
-        for field, value in self.fields:
-            if field.lower() == name:
-                return value.strip().lower()
-        return b""
+        return response_field(self.head, name)
 
     def relay_to(self, client: Client, loop: asyncio.AbstractEventLoop, total: float) -> asyncio.Future[None]:
         """Commit: what is held goes to `client` now, the rest as it comes, until loop time `total`."""

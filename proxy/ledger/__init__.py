@@ -1,12 +1,7 @@
-"""Where a request's record goes: a plain call that never waits."""
+"""Where a request's record goes: a plain call that neither blocks nor raises."""
 
-from typing import Protocol
+from collections.abc import Callable
 
 from proxy.words import Record
 
-
-class Ledger(Protocol):
-    """Takes every record, once."""
-
-    def __call__(self, record: Record) -> None:
-        """Must neither block nor raise."""
+Ledger = Callable[[Record], None]

@@ -7,7 +7,7 @@ per-connection loop, is overridden, and this object itself is the exchange's `Cl
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 
 from aiohttp.http import HttpVersion10
@@ -104,7 +104,7 @@ class ClientConnection(RequestHandler):
         self.method = ""
         self.http_10 = False
         self.target = b""
-        self.fields: Iterable[Field] = ()
+        self.fields: Sequence[Field] = ()
         self.content_length = 0
         self.expects_continue = False
 

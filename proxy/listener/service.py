@@ -25,6 +25,8 @@ IDLE_GRACE = 0.5
 # How often a drain looks whether it is done, seconds.
 DRAIN_POLL = 0.02
 BACKLOG = 4096
+# Seconds between two foldings of settled records into the metrics: bounds what is pending.
+FOLD_EVERY = 0.1
 
 
 class Address(NamedTuple):
@@ -38,20 +40,21 @@ class Service:
     """Starts, serves, drains.  One per process (tests start several)."""
 
     def __init__(
-        self, policy: Policy, data: Address, admin: Address, ledger: Ledger = lambda _: None
+        self, policy: Policy, data: Address, admin: Address, ledger: Ledger | None = None
     ) -> None:
         self._data_address = data
         self._admin_address = admin
         self._ledger = ledger
         self._loop = asyncio.get_running_loop()
         self.metrics = Metrics(self._known_models, self._gauges)
-        self.exchange = Exchange(policy, self._settle, self._loop)
-        self._known_cache: tuple[Policy, frozenset[str]] = (policy, _models(policy))
         self._debug = log.isEnabledFor(logging.DEBUG)
+        self.exchange = Exchange(policy, self._settle if ledger or self._debug else self.metrics.settle, self._loop)
+        self._known_cache: tuple[Policy, frozenset[str]] = (policy, _models(policy))
         self._server = DataServer(self.exchange.handle, lambda: self.exchange.policy.limits, self._loop)
         self._data: asyncio.Server | None = None
         self._admin: web.AppRunner | None = None
         self._hurry = asyncio.Event()
+        self._folding: asyncio.TimerHandle | None = None
 
     @property
     def data(self) -> Address:
@@ -90,6 +93,7 @@ class Service:
         except OSError:
             await runner.cleanup()
             raise
+        self._fold()
 
     async def run_until_signalled(self) -> None:
         """Serve until SIGTERM or SIGINT, then drain; a second signal ends at once."""
@@ -134,10 +138,16 @@ class Service:
         while server.open or self.exchange.in_flight:
             await asyncio.sleep(0)
         self.exchange.pools.close_idle()
+        if self._folding is not None:
+            self._folding.cancel()
         if self._admin is not None:
             await self._admin.cleanup()
         await asyncio.sleep(0)  # let closed transports go
         log.info("stopped")
+
+    def _fold(self) -> None:
+        self.metrics.fold()
+        self._folding = self._loop.call_later(FOLD_EVERY, self._fold)
 
     async def _wait(self, seconds: float) -> None:
         if seconds > 0 and not self._hurry.is_set():
@@ -149,7 +159,8 @@ class Service:
 
     def _settle(self, record: Record) -> None:
         self.metrics.settle(record)
-        self._ledger(record)
+        if self._ledger is not None:
+            self._ledger(record)
         if self._debug:
             log.debug(
                 "%s %s agent=%s variant=%s served=%s status=%d failure=%s attempts=%d %.3fs",

@@ -2,21 +2,15 @@
 
 import hashlib
 from collections.abc import Mapping
-from typing import NamedTuple
 
-from proxy.policy.snapshot import IdentityPolicy, Source
+from proxy.policy.snapshot import IdentityPolicy
 from proxy.wire.body import Body
 from proxy.wire.headers import baggage_member
 
 AGENT_PATH = b"/agents/"
 
-
-class Evidence(NamedTuple):
-    """What a request says about who sent it."""
-
-    headers: Mapping[bytes, bytes]  # lower-case names
-    path_agent: bytes | None
-    body: Body | None  # None: not held, as on pass-through routes
+# By lower-case name, as `wire.headers.RequestSorter` reads them.
+Headers = Mapping[bytes, bytes]
 
 
 def split_agent_path(target: bytes) -> tuple[bytes | None, bytes]:
@@ -29,44 +23,56 @@ def split_agent_path(target: bytes) -> tuple[bytes | None, bytes]:
     return name, b"/" + rest
 
 
-def identify_agent(policy: IdentityPolicy, evidence: Evidence, known: Mapping[bytes, object]) -> bytes | None:
-    """The agent's name as sent; it may be one the policy does not know."""
-    for source in policy.agent:
-        found = _look_up(source, evidence, policy.keys)
-        # A client always sends some model: it names the agent only where it is an agent's name.
-        if found and (source.kind != "model" or found in known):
+def identify_agent(
+    policy: IdentityPolicy,
+    headers: Headers,
+    path_agent: bytes | None,
+    body: Body | None,
+    known: Mapping[bytes, object],
+) -> bytes | None:
+    """The agent's name as sent; it may be one the policy does not know.
+
+    `body` is None where it is not held, as on pass-through routes.
+    """
+    for kind, name in policy.agent:
+        if kind == "header":
+            found = headers.get(name)
+        elif kind == "path":
+            found = path_agent
+        elif kind == "key":
+            found = _agent_of_key(headers.get(b"authorization"), policy.keys)
+        elif kind == "model":
+            # A client always sends some model: it names the agent only where it is an agent's name.
+            found = None if body is None else body.text("model")
+            found = found if found in known else None
+        else:
+            found = _look_up(kind, name, headers, body)
+        if found:
             return found
     return None
 
 
-def identify_user(policy: IdentityPolicy, evidence: Evidence) -> bytes | None:
+def identify_user(policy: IdentityPolicy, headers: Headers, body: Body | None) -> bytes | None:
     """The user exactly as received; None where no source has one that is not blank."""
-    for source in policy.user:
-        found = _look_up(source, evidence, policy.keys)
+    for kind, name in policy.user:
+        found = headers.get(name) if kind == "header" else _look_up(kind, name, headers, body)
         if found and not found.isspace():
             return found
     return None
 
 
-def _look_up(source: Source, evidence: Evidence, keys: Mapping[str, bytes]) -> bytes | None:  # noqa: PLR0911
-    kind, name = source
-    if kind == "header":
-        return evidence.headers.get(name)
-    if kind == "baggage":
-        baggage = evidence.headers.get(b"baggage")
-        return None if baggage is None else baggage_member(baggage, name)
-    if kind == "path":
-        return evidence.path_agent
-    if kind == "key":
-        return _agent_of_key(evidence.headers.get(b"authorization"), keys)
+def _look_up(kind: str, name: bytes, headers: Headers, body: Body | None) -> bytes | None:
+    """The sources that agents and users share, apart from plain headers."""
     if kind == "default":
         return name
-    body = evidence.body
+    if kind == "baggage":
+        baggage = headers.get(b"baggage")
+        return None if baggage is None else baggage_member(baggage, name)
     if body is None:
         return None
     if kind == "metadata":
         return body.nested_text("metadata", name.decode())
-    return body.text("model" if kind == "model" else name.decode())
+    return body.text(name.decode())
 
 
 def _agent_of_key(authorization: bytes | None, keys: Mapping[str, bytes]) -> bytes | None:

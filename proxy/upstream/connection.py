@@ -12,19 +12,17 @@ from typing import Protocol, cast
 import httptools
 
 from proxy.watchdog import TICK, Watchdog
-from proxy.wire.headers import Field
 from proxy.words import Failure
 
 # A response head larger than this is no answer (nginx refuses beyond 8 KiB a line).
 MAX_HEAD = 128 * 1024
-_NO_BODY = frozenset({204, 304})
 
 
 class Receiver(Protocol):
     """Takes one response.  `deadline()` says when to give up, and as what, at the present phase."""
 
-    def on_head(self, status: int, headers: list[Field]) -> None:
-        """The head is complete."""
+    def on_head(self, status: int, head: bytes) -> None:
+        """The head is complete: its status and the lines of its fields."""
 
     def on_body(self, data: bytes) -> None:
         """Some bytes of the body, framing removed."""
@@ -34,6 +32,9 @@ class Receiver(Protocol):
 
     def on_failure(self, failure: Failure) -> None:
         """No more will come."""
+
+    def until_close(self) -> bool:
+        """Whether nothing but the end of the connection marks the body's end."""
 
     def deadline(self) -> tuple[float, Failure]:
         """Loop time of the next time-out, and its name."""
@@ -53,7 +54,7 @@ class Connection(asyncio.Protocol):
     """A pooled connection.  The httptools parser calls the methods named like its callbacks."""
 
     __slots__ = (
-        "_ended", "_framed", "_head_only", "_head_seen", "_headers", "_heard", "_interim", "_keep_alive", "_loop", "_owner",
+        "_ended", "_head", "_head_only", "_head_seen", "_interim", "_keep_alive", "_loop", "_owner",
         "_parser", "_receiver", "_request_done", "_surplus", "_writable", "closed", "last_read", "paused",
         "responded", "reused", "transport", "watchdog",
     )  # fmt: skip
@@ -63,12 +64,10 @@ class Connection(asyncio.Protocol):
         self._owner = owner
         self._parser = httptools.HttpResponseParser(self)
         self._receiver: Receiver | None = None
-        self._headers: list[Field] = []
-        self._heard = 0  # bytes of the response so far, while its head is incomplete
+        self._head = b""  # what came of the response's head, while it is incomplete
         self._head_only = False  # a HEAD request: its response has no body whatever its length says
         self._head_seen = False
         self._interim = False  # inside a 1xx response
-        self._framed = False  # the response's end is marked by its length or by chunks
         self._ended = False
         self._keep_alive = False
         self._surplus = False  # bytes came behind the response: the peer and we disagree on framing
@@ -84,16 +83,20 @@ class Connection(asyncio.Protocol):
 
     # --- used by the exchange -----------------------------------------------------------------
 
-    def send(self, request: bytes, receiver: Receiver, *, head_only: bool = False, more: bool = False) -> None:
-        """Write a request (or, with `more`, its beginning) whose response `receiver` takes."""
+    def send(  # noqa: PLR0913
+        self, request: bytes, receiver: Receiver, deadline: float, *, head_only: bool = False, more: bool = False
+    ) -> None:
+        """Write a request (or, with `more`, its beginning) whose response `receiver` takes.
+
+        `deadline` is the loop time at which to ask the receiver whether it has waited long enough.
+        """
         self._receiver = receiver
         self._head_only = head_only
-        self._head_seen = self._framed = self._ended = self.responded = False
-        self._heard = 0
+        self._head_seen = self._ended = self.responded = False
+        self._head = b""
         self._request_done = not more
-        self.last_read = self._loop.time()
         self.transport.write(request)
-        self.watchdog.set(receiver.deadline()[0])
+        self.watchdog.set(deadline)
 
     async def send_more(self, data: bytes) -> None:
         """Write more of the request; waits while the upstream does not read."""
@@ -152,18 +155,26 @@ class Connection(asyncio.Protocol):
             self.close()
             return
         self.responded = True
-        self.last_read = self._loop.time()
         if not self._head_seen:
-            self._heard += len(data)
+            self._head = self._head + data if self._head else data
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserUpgrade, httptools.HttpParserError):
-            self._fail(Failure.BAD_BODY)
+            if self._ended:
+                self.abort()  # the answer was whole; what came behind it is nobody's
+            else:
+                self._fail(Failure.BAD_BODY)
             return
         if self._ended:
             self._settle()
-        elif not self._head_seen and self._heard > MAX_HEAD:
-            self._fail(Failure.BAD_BODY)
+            return
+        self.last_read = self._loop.time()
+        if not self._head_seen:
+            if len(self._head) > MAX_HEAD:
+                self._fail(Failure.BAD_BODY)
+        elif self._head:
+            self._head = b""
+            self.rearm()
 
     def eof_received(self) -> None:
         self._end_of_connection()
@@ -185,32 +196,26 @@ class Connection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         if self._ended:
             self._surplus = True
-        self._headers = []
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        # The two that mark a body's end are 14 and 17 long: most fields are told apart by length.
-        if len(name) in (14, 17) and name.lower() in (b"content-length", b"transfer-encoding"):
-            self._framed = True
-        self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         receiver = self._receiver
         if receiver is None or self._ended:
             return
+        # llhttp has judged the head; its lines are taken as they came.  It wants CRLF, so the
+        # head of this response ends at the first empty line.
+        head = self._head
+        end = head.find(b"\r\n\r\n") + 2
         status = self._parser.get_status_code()
         if status < 200:
             self._interim = True
+            self._head = head[end + 2 :]
             return
         self._head_seen = True
-        if status in _NO_BODY:
-            self._framed = True
-        receiver.on_head(status, self._headers)
+        receiver.on_head(status, head[head.find(b"\r\n") + 2 : end])
         if self._head_only:
-            self._framed = False
+            # llhttp would wait for the body that a HEAD only announces.
             self._ended = True
             receiver.on_end(framed=True)
-        else:
-            self.watchdog.set(receiver.deadline()[0])
 
     def on_body(self, data: bytes) -> None:
         receiver = self._receiver
@@ -220,27 +225,25 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if self._interim:
             self._interim = False
-            self._framed = False
         elif self._receiver is not None and not self._ended:
             self._ended = True
             # llhttp knows it only here: afterwards its flags are the next message's.
             self._keep_alive = self._parser.should_keep_alive()
-            self._receiver.on_end(framed=self._framed)
+            self._receiver.on_end(framed=True)
 
     # --- inside -------------------------------------------------------------------------------
 
     def _settle(self) -> None:
         """After a complete response: back to the pool, or closed where its end was not certain."""
         self._receiver = None
-        reusable = (
-            self._framed
-            and not self._surplus
-            and self._request_done
-            and not self.closed
-            and self._keep_alive
-            and self.transport.get_write_buffer_size() == 0
-        )
-        if not reusable:
+        if (
+            not self._keep_alive
+            or self._head_only
+            or self._surplus
+            or not self._request_done
+            or self.closed
+            or self.transport.get_write_buffer_size()
+        ):
             self.close()
             return
         if self.paused:
@@ -251,7 +254,7 @@ class Connection(asyncio.Protocol):
     def _end_of_connection(self) -> None:
         """The peer closed in an orderly way: for a body without a length that is its end."""
         receiver = self._receiver
-        if receiver is not None and self._head_seen and not self._framed:
+        if receiver is not None and self._head_seen and receiver.until_close():
             self._receiver = None
             receiver.on_end(framed=False)
             self.close()

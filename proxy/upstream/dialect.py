@@ -5,8 +5,6 @@ and a baseline on the other see different fields.  Sources: the openai and mistr
 models, and Mistral's published `extra_forbidden` answers.
 """
 
-from typing import NamedTuple
-
 import orjson
 
 from proxy.policy.snapshot import Target
@@ -39,18 +37,12 @@ _SAME_MEANING = {b'"max_tokens"': "max_completion_tokens"}
 _INCLUDE_USAGE = b'"stream_options":{"include_usage":true}'
 
 
-class Rendered(NamedTuple):
-    """A request body as one target takes it."""
-
-    body: bytes
-    usage_injected: bool  # we asked for the usage event; it must not reach the client
-    adapted: tuple[str, ...]  # names of the fields that were renamed or dropped
-
-
 def render(
     body: Body, target: Target, defaults: tuple[tuple[bytes, bytes], ...], *, stream: bool
-) -> Rendered:
+) -> tuple[bytes, bool]:
     """The client's body for `target`: its model, the missing params, no field it would refuse.
+
+    Second: whether we made it ask for the usage event, which then must not reach the client.
 
     Raises BodyError where fields must go and the body cannot be scanned.
     """
@@ -66,21 +58,23 @@ def render(
     if stream and dialect is Dialect.OPENAI:
         usage_injected, asked = _ask_for_usage(body, edits)
         new += asked
-    adapted: tuple[str, ...] = ()
     if not names.isdisjoint(_FOREIGN[dialect]):
-        adapted = _adapt(body, dialect, edits)
+        _adapt(body, dialect, edits)
 
     if body.model is None:
         body.members()
         more = b"" if names <= _REFUSED[dialect] else b","
         edits.append(Edit(body.after_brace, body.after_brace, b'"model":' + new + more))
     else:
-        edits.append(Edit(*body.model, new))
-    return Rendered(body.spliced(edits), usage_injected, adapted)
+        start, end = body.model
+        if not edits:
+            return body.raw[:start] + new + body.raw[end:], usage_injected
+        edits.append(Edit(start, end, new))
+    return body.spliced(edits), usage_injected
 
 
-def _adapt(body: Body, dialect: Dialect, edits: list[Edit]) -> tuple[str, ...]:
-    """Rename what has another name at the upstream, drop what has none; the names concerned."""
+def _adapt(body: Body, dialect: Dialect, edits: list[Edit]) -> None:
+    """Rename what has another name at the upstream, drop what has none."""
     dropped = set(_REFUSED[dialect])
     for name, new in _RENAMED[dialect].items():
         if new in body.names:
@@ -92,7 +86,6 @@ def _adapt(body: Body, dialect: Dialect, edits: list[Edit]) -> tuple[str, ...]:
                 key_end = body.raw.index(b":", member.start)
                 edits.append(Edit(member.start, key_end, quoted))
     edits += body.without(dropped)
-    return tuple(name for name in body.names if name in _FOREIGN[dialect])
 
 
 def _ask_for_usage(body: Body, edits: list[Edit]) -> tuple[bool, bytes]:

@@ -161,7 +161,7 @@ class Body:
             return False
         if "model" in values:
             # An escape could spell the key again; its letters all lie in U+0060 to U+006F.
-            if raw.count(b'"model"') != 1 or b"\\u006" in raw:
+            if raw.count(b'"model"') != 1 or (b"\\" in raw and b"\\u006" in raw):
                 return False
             found = _MODEL.match(raw, raw.find(b'"model"'))
             if found is None:

@@ -4,10 +4,13 @@ Fields are (name, value) byte pairs exactly as received; one that passes keeps i
 spelling and its place.  A block is such fields as they stand in a message, each with its CRLF.
 """
 
-from collections.abc import Iterable, Set
-from typing import NamedTuple
+import re
+from collections.abc import Callable, Sequence, Set
+from itertools import compress
+from typing import NamedTuple, TypeVar
 
 Field = tuple[bytes, bytes]
+T = TypeVar("T")
 
 # Hop by hop: they describe one connection and reach neither side.
 HOP_BY_HOP = frozenset(
@@ -40,8 +43,6 @@ _REQUEST_READ = HOP_BY_HOP | {
 # … and those of them that pass as they came.
 _REQUEST_PASSED = frozenset({b"content-encoding", b"baggage", b"x-stainless-read-timeout"})
 
-_RESPONSE_DROPPED = HOP_BY_HOP | {b"content-length"}
-
 # Spellings a sorter remembers; a peer that invents names cannot grow it further.
 _REMEMBERED = 512
 _EDGES = b" \t"
@@ -51,7 +52,7 @@ class RequestHeaders(NamedTuple):
     """A request's fields, sorted by what becomes of them."""
 
     passed: bytes  # the block that goes to every upstream
-    read: dict[bytes, bytes]  # by lower-case name: the first of each that we act on
+    read: dict[bytes, bytes]  # by lower-case name: the first of each
     hosts: int  # how many Host fields there were
 
 
@@ -59,91 +60,93 @@ NO_HEADERS = RequestHeaders(b"", {}, 0)
 
 
 class RequestSorter:
-    """Sorts requests' fields under one policy.
+    """Sorts requests' fields under one policy; what becomes of one depends on its name alone.
 
-    What becomes of a field depends on its name alone, so each spelling is looked at once.
+    All loops run in C: names come from few clients and are spelled the same way every time.
     """
 
     def __init__(self, identity: Set[bytes], *, forward: bool) -> None:
         """`identity` fields are read, and passed on only with `forward`; names in lower case."""
-        self._read = _REQUEST_READ | identity
-        self._passed = _REQUEST_PASSED | (identity - _REQUEST_READ if forward else frozenset())
-        # spelling → lower-case name where the field is read, None where it just passes
-        self._known: dict[bytes, bytes | None] = {}
+        kept = _REQUEST_PASSED | (identity - _REQUEST_READ if forward else frozenset())
+        self._dropped = dropped = (_REQUEST_READ | identity) - kept
+        self._passes = _ByName(lambda lower: lower not in dropped).__getitem__
 
-    def sort(self, fields: Iterable[Field]) -> RequestHeaders:
+    def sort(self, fields: Sequence[Field]) -> RequestHeaders:
         """Sort one request's fields."""
-        known = self._known
-        passed: list[bytes] = []
-        read: dict[bytes, bytes] = {}
-        hosts = 0
-        for field in fields:
-            name, value = field
-            try:
-                lower = known[name]
-            except KeyError:
-                lower = self._look_at(name)
-            if lower is None:
-                passed += (name, b": ", value, b"\r\n")
-                continue
-            if lower in self._passed:
-                passed += (name, b": ", value, b"\r\n")
-            if lower == b"host":
-                hosts += 1
-            elif lower == b"connection" and lower in read:
-                value = read[lower] + b"," + value
-                del read[lower]
-            if lower not in read:
-                read[lower] = value
-        connection = read.get(b"connection")
-        block = b"".join(passed)
-        if connection is not None and (listed := connection_tokens(connection)):
-            block = _without(passed, listed)
-        return RequestHeaders(block, read, hosts)
-
-    def _look_at(self, name: bytes) -> bytes | None:
-        lower = name.lower()
-        read = lower if lower in self._read else None
-        if len(self._known) < _REMEMBERED:
-            self._known[name] = read
-        return read
+        if not fields:
+            return NO_HEADERS
+        names, values = zip(*fields, strict=True)
+        lower = list(map(_lower, names))
+        read = dict(zip(lower, values, strict=True))
+        if len(read) < len(lower):
+            read = dict(zip(reversed(lower), reversed(values), strict=True))  # the first of each
+        if b"connection" in read and (listed := _listed(fields)):
+            dropped = self._dropped | listed
+            passed = [_line(field) for name, field in zip(lower, fields, strict=True) if name not in dropped]
+            return RequestHeaders(b"".join(passed), read, lower.count(b"host"))
+        block = b"".join(compress(map(_line, fields), map(self._passes, names)))
+        return RequestHeaders(block, read, lower.count(b"host"))
 
 
-# spelling of a response's field → lower-case name where it is dropped, None where it passes
-_response_known: dict[bytes, bytes | None] = {}
-
-
-def response_block(fields: Iterable[Field]) -> bytes:
-    """The block of an upstream's response that reaches the client."""
-    known = _response_known
-    passed: list[bytes] = []
-    connection = b""
+def _listed(fields: Sequence[Field]) -> Set[bytes]:
+    """The names that all `Connection` fields together list."""
+    listed: Set[bytes] = _NO_TOKENS
     for name, value in fields:
-        try:
-            lower = known[name]
-        except KeyError:
-            lower = name.lower()
-            lower = lower if lower in _RESPONSE_DROPPED else None
-            if len(known) < _REMEMBERED:
-                known[name] = lower
-        if lower is None:
-            passed += (name, b": ", value, b"\r\n")
-        elif lower == b"connection":
-            connection += b"," + value
-    if connection and (listed := connection_tokens(connection[1:])):
-        return _without(passed, listed)
-    return b"".join(passed)
+        if _lower(name) == b"connection":
+            listed |= connection_tokens(value.strip(_EDGES))
+    return listed
 
 
-def block(fields: Iterable[Field]) -> bytes:
-    """Fields of our own as a block."""
-    return b"".join([b"%b: %b\r\n" % field for field in fields])
+class _ByName(dict[bytes, T]):
+    """What a function of the lower-case name says, remembered by spelling.
+
+    A peer that invents names does not make it grow.
+    """
+
+    def __init__(self, tell: Callable[[bytes], T]) -> None:
+        super().__init__()
+        self._tell = tell
+
+    def __missing__(self, name: bytes) -> T:
+        told = self._tell(name.lower())
+        if len(self) < _REMEMBERED:
+            self[name] = told
+        return told
 
 
-def _without(passed: list[bytes], listed: Set[bytes]) -> bytes:
-    """The block of `passed` (name, separator, value, CRLF, name, …) without the listed names."""
-    lines = [passed[at : at + 4] for at in range(0, len(passed), 4)]
-    return b"".join([piece for line in lines if line[0].lower() not in listed for piece in line])
+_lower = _ByName[bytes](lambda lower: lower).__getitem__
+_line = b"%b: %b\r\n".__mod__
+
+# The lines of a response that are dropped; a `Connection` that lists other fields is left standing.
+_DROPPED_LINE = re.compile(
+    rb"^(?:(?:content-length|transfer-encoding|keep-alive|proxy-[a-z-]+|te|trailer|upgrade|expect):[^\r\n]*"
+    rb"|connection:[ \t]*(?:keep-alive|close)[ \t]*)\r\n",
+    re.IGNORECASE | re.MULTILINE,
+)
+
+
+def response_block(head: bytes) -> bytes:
+    """The fields of an upstream's response that reach the client; `head` is the lines of its own."""
+    block = _DROPPED_LINE.sub(b"", head)
+    if b"connection:" not in block.lower():
+        return block
+    lines = block.splitlines(keepends=True)
+    listed = {b"connection"} | _listed([_split(line) for line in lines])
+    return b"".join([line for line in lines if _split(line)[0].lower() not in listed])
+
+
+def _split(line: bytes) -> Field:
+    name, _, value = line.partition(b":")
+    return name, value.strip()
+
+
+def response_field(head: bytes, name: bytes) -> bytes:
+    """The first value of a field by lower-case name, in lower case; b"" where there is none."""
+    for line in head.splitlines():
+        spelling, value = _split(line)
+        if spelling.lower() == name:
+            return value.lower()
+    return b""
 
 
 _NO_TOKENS: frozenset[bytes] = frozenset()

@@ -7,17 +7,18 @@ from proxy.words import Usage
 
 def read_usage(answer: Any) -> Usage | None:
     """The `usage` of a parsed answer or stream chunk; None where it has none that makes sense."""
-    usage = answer.get("usage") if isinstance(answer, dict) else None
-    if not isinstance(usage, dict):
+    usage = answer.get("usage") if type(answer) is dict else None
+    if type(usage) is not dict:
         return None
-    return Usage(
-        prompt=_count(usage, "prompt_tokens"),
-        completion=_count(usage, "completion_tokens"),
-        cached=_count(usage.get("prompt_tokens_details"), "cached_tokens"),
-        reasoning=_count(usage.get("completion_tokens_details"), "reasoning_tokens"),
-    )
+    prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    cached = _count(usage.get("prompt_tokens_details"), "cached_tokens")
+    reasoning = _count(usage.get("completion_tokens_details"), "reasoning_tokens")
+    return Usage(_sane(prompt), _sane(completion), cached, reasoning)
 
 
-def _count(holder: Any, name: str) -> int:
-    count = holder.get(name) if isinstance(holder, dict) else None
-    return count if isinstance(count, int) and count > 0 else 0
+def _count(details: Any, name: str) -> int:
+    return _sane(details.get(name)) if type(details) is dict else 0
+
+
+def _sane(count: Any) -> int:
+    return count if type(count) is int and count > 0 else 0

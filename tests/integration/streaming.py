@@ -29,7 +29,7 @@ DONE = b"data: [DONE]\n\n"
 COMMENT = b": still working\n\n"
 CLEAN = Send(b"0\r\n\r\n")
 
-Timeouts = dict[str, str]
+Settings = dict[str, Any]
 
 
 def event(data: dict[str, Any]) -> bytes:
@@ -120,8 +120,8 @@ async def split(
     candidate: Script,
     baseline: Script = SOUND,
     *,
-    timeouts: Timeouts | None = None,
-    pool: Timeouts | None = None,
+    timeouts: Settings | None = None,
+    pool: Settings | None = None,
     **changes: Any,
 ) -> AsyncIterator[Split]:
     """Serve with `changes` to the policy; `timeouts` and `pool` are those of both upstreams."""

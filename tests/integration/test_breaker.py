@@ -39,7 +39,9 @@ async def breaker_gauge(lane: Lane) -> str:
 )
 async def test_open_breaker_spares_the_fine_tune(fault: str) -> None:
     """ACCEPTANCE 16: no calls of it, the assignment as before."""
-    body = STREAM_BODY if fault in ("error_first", "cut=0") else b'{"messages":[{"role":"user","content":"hi"}]}'
+    body = (
+        STREAM_BODY if fault in ("error_first", "cut=0") else b'{"messages":[{"role":"user","content":"hi"}]}'
+    )
     async with Stub() as stub, running(policy_of(stub.url, fallback=BREAKER)) as lane:
         stub.set_fault("ft:*", fault)
         for _ in range(FAILURES):
@@ -61,11 +63,13 @@ async def test_open_breaker_spares_the_fine_tune(fault: str) -> None:
 async def test_silence_opens_the_breaker_and_costs_no_more_time() -> None:
     """ACCEPTANCE 16."""
     times = {"timeouts": {"first_byte": "200ms"}}
-    async with Stub() as stub:
-        async with running(policy_of(stub.url, fallback=BREAKER, upstreams={"up": times})) as lane:
-            await trip(lane, stub, "silence")
-            assert_rescued(await ask(lane), "breaker_open", attempts=1)
-            record = await lane.record(FAILURES + 1)
+    async with (
+        Stub() as stub,
+        running(policy_of(stub.url, fallback=BREAKER, upstreams={"up": times})) as lane,
+    ):
+        await trip(lane, stub, "silence")
+        assert_rescued(await ask(lane), "breaker_open", attempts=1)
+        record = await lane.record(FAILURES + 1)
     assert record.latency < 0.2
 
 
@@ -176,13 +180,15 @@ async def test_baseline_is_called_however_often_it_fails() -> None:
 async def test_breaker_is_one_agents_alone() -> None:
     """ACCEPTANCE 16: another agent's fine-tune at the same upstream is called as before."""
     other = {"fine_tuned": "ft:other", "fallback": BASELINE, "rollout_percentage": 100}
-    async with Stub() as stub:
-        async with running(policy_of(stub.url, fallback=BREAKER, agents={"legal_agent": other})) as lane:
-            stub.set_fault(FINETUNED, "status=500")
-            for _ in range(FAILURES):
-                await ask(lane)
-            assert_rescued(await ask(lane), "breaker_open", attempts=1)
-            async with RawClient(lane.host, lane.port) as client:
-                fields = [("X-Agent", "legal_agent"), ("X-User-Id", FINETUNED_USER)]
-                await client.send(request("POST", "/v1/chat/completions", STREAM_BODY, fields))
-                assert ours(await client.read_response())["served"] == "ft:other"
+    async with (
+        Stub() as stub,
+        running(policy_of(stub.url, fallback=BREAKER, agents={"legal_agent": other})) as lane,
+    ):
+        stub.set_fault(FINETUNED, "status=500")
+        for _ in range(FAILURES):
+            await ask(lane)
+        assert_rescued(await ask(lane), "breaker_open", attempts=1)
+        async with RawClient(lane.host, lane.port) as client:
+            fields = [("X-Agent", "legal_agent"), ("X-User-Id", FINETUNED_USER)]
+            await client.send(request("POST", "/v1/chat/completions", STREAM_BODY, fields))
+            assert ours(await client.read_response())["served"] == "ft:other"

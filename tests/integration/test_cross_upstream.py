@@ -18,7 +18,11 @@ GPT = "gpt-4o"
 
 @asynccontextmanager
 async def two_vendors(
-    candidate: Dialect, baseline: Dialect, *, agent: Mapping[str, Any] | None = None, **keys: str | None
+    candidate: Dialect,
+    baseline: Dialect,
+    *,
+    agent: Mapping[str, Any] | None = None,
+    keys: Mapping[str, str] | None = None,
 ) -> AsyncIterator[tuple[Lane, Stub, Stub]]:
     """A lane with the fine-tune at one vendor, always failing, and the baseline at the other."""
     faults = {"*": "status=503"}
@@ -26,17 +30,12 @@ async def two_vendors(
         Stub(StubConfig(dialect=candidate, faults=faults)) as failing,
         Stub(StubConfig(dialect=baseline)) as well,
     ):
-        upstreams: dict[str, dict[str, str] | None] = {
-            "up": None,
+        upstreams = {
             "first": {"base_url": f"{failing.url}/tuned/eu", "dialect": candidate.value},
             "second": {"base_url": f"{well.url}/gpt", "dialect": baseline.value},
         }
-        del upstreams["up"]
-        for name, key in keys.items():
-            upstream = upstreams[name]
-            assert upstream is not None
-            if key is not None:
-                upstream["api_key"] = key
+        for name, key in (keys or {}).items():
+            upstreams[name]["api_key"] = key
         models = {"fine_tuned": {"upstream": "first", "model": FINETUNED}}
         policy = policy_of(
             well.url,
@@ -49,7 +48,9 @@ async def two_vendors(
             yield lane, failing, well
 
 
-async def rescued_call(lane: Lane, failing: Stub, well: Stub, body: bytes, **headers: str) -> tuple[Call, Call]:
+async def rescued_call(
+    lane: Lane, failing: Stub, well: Stub, body: bytes, **headers: str
+) -> tuple[Call, Call]:
     """One chat; the failing fine-tune's call and the baseline's."""
     fields = [(name.replace("_", "-"), value) for name, value in headers.items()]
     answer = await ask(lane, body, headers=fields)
@@ -71,7 +72,9 @@ MESSAGES = b'"messages":[{"role":"user","content":"hi"}]'
 async def test_key_host_prefix_and_model_are_each_upstreams_own() -> None:
     """ACCEPTANCE 14, 18: rebuilt for every attempt; what is not ours stays."""
     body = b'{"model":"any", ' + MESSAGES + b',"temperature":1.50}'
-    async with two_vendors(Dialect.MISTRAL, Dialect.OPENAI, first="sk-first", second="sk-second") as lanes:
+    async with two_vendors(
+        Dialect.MISTRAL, Dialect.OPENAI, keys={"first": "sk-first", "second": "sk-second"}
+    ) as lanes:
         first, second = await rescued_call(
             *lanes, body, Authorization="Bearer sk-client", X_Trace="t", Cookie="c=1"
         )
@@ -91,7 +94,7 @@ async def test_key_host_prefix_and_model_are_each_upstreams_own() -> None:
 @pytest.mark.parametrize("own", ["first", "second"])
 async def test_clients_key_goes_only_where_the_policy_has_none(own: str) -> None:
     """ACCEPTANCE 14, 18: neither upstream sees the other's key."""
-    async with two_vendors(Dialect.MISTRAL, Dialect.OPENAI, **{own: "sk-own"}) as lanes:
+    async with two_vendors(Dialect.MISTRAL, Dialect.OPENAI, keys={own: "sk-own"}) as lanes:
         calls = await rescued_call(*lanes, b"{" + MESSAGES + b"}", authorization="Bearer sk-client")
     keys = [call.all_headers("authorization") for call in calls]
     assert keys == [["Bearer sk-own"], ["Bearer sk-client"]][:: 1 if own == "first" else -1]

@@ -7,7 +7,7 @@ import pytest
 from proxy.stub import Stub, StubConfig
 from proxy.words import Dialect
 from tests.support.lane import BASELINE, BASELINE_USER, FINETUNED, policy_of, running
-from tests.support.raw_upstream import Close, RawUpstream, Read, Send, head, response
+from tests.support.raw_upstream import Action, Close, RawUpstream, Read, Send, head, response
 from tests.support.rescue import (
     ANSWER,
     BODIES,
@@ -41,7 +41,12 @@ GONE = {
     ),
     "mistral-3003": (
         400,
-        {"object": "error", "message": "Invalid model: ft:x", "type": "invalid_request_error", "code": "3003"},
+        {
+            "object": "error",
+            "message": "Invalid model: ft:x",
+            "type": "invalid_request_error",
+            "code": "3003",
+        },
     ),
     "mistral-number": (
         400,
@@ -55,7 +60,7 @@ async def test_every_wording_of_a_retired_model_is_served_by_baseline(
     status: int, error: dict[str, object]
 ) -> None:
     """ACCEPTANCE 11."""
-    script = [Read(), Send(response(json.dumps(error).encode(), status))]
+    script: list[Action] = [Read(), Send(response(json.dumps(error).encode(), status))]
     async with Stub() as stub, RawUpstream(script) as candidate:
         async with running(apart(candidate.url, stub.url)) as lane:
             assert_rescued(await ask(lane), "model_gone")
@@ -66,7 +71,10 @@ async def test_every_wording_of_a_retired_model_is_served_by_baseline(
 async def test_baselines_own_404_passes_through(user: str) -> None:
     """ACCEPTANCE 11: whoever comes to it, the baseline's answer is the last."""
     gone = b'{"error": {"message":"no such model","code" :"model_not_found","type":null}}\n'
-    script = [Read(), Send(response(gone, 404, [("content-type", "application/json"), ("x-odd", "1")]))]
+    script: list[Action] = [
+        Read(),
+        Send(response(gone, 404, [("content-type", "application/json"), ("x-odd", "1")])),
+    ]
     async with RawUpstream(script) as up:
         async with running(policy_of(up.url)) as lane:
             answer = await ask(lane, user=user)

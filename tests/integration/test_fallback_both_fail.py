@@ -7,7 +7,7 @@ import pytest
 
 from proxy.stub import Stub, StubConfig
 from tests.support.lane import BASELINE, FINETUNED, policy_of, running
-from tests.support.raw_upstream import RawUpstream, Read, Reset, Send, Stall, response
+from tests.support.raw_upstream import Action, RawUpstream, Read, Reset, Send, Stall, response
 from tests.support.rescue import BODIES, STREAM_BODY, apart, ask, assert_rescued, calls_by_model, ours
 
 both_bodies = pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
@@ -19,7 +19,10 @@ SLACK = 0.6
 async def test_both_fail_and_the_baselines_answer_arrives_once(body: bytes) -> None:
     """ACCEPTANCE 15."""
     last = b'{"error":{"message":"baseline is down" ,"type":"server_error","param":null,"code":null}}'
-    script = [Read(), Send(response(last, 503, [("content-type", "application/json"), ("x-odd", "b")]))]
+    script: list[Action] = [
+        Read(),
+        Send(response(last, 503, [("content-type", "application/json"), ("x-odd", "b")])),
+    ]
     async with RawUpstream(script) as up, Stub(StubConfig(faults={"*": "status=500"})) as candidate:
         policy = apart(candidate.url, up.url, fallback={"retry": {"baseline": 0}})
         async with running(policy) as lane:
@@ -113,11 +116,10 @@ async def test_total_deadline_leaves_no_time_for_a_retry() -> None:
 @pytest.mark.parametrize("seconds", ["0.4", "0.40"])
 async def test_sdks_read_timeout_shortens_the_deadline(seconds: str) -> None:
     """ACCEPTANCE 15: `x-stainless-read-timeout`."""
-    async with Stub(StubConfig(faults={"ft:*": "silence"})) as stub:
-        async with running(policy_of(stub.url)) as lane:
-            started = asyncio.get_running_loop().time()
-            answer = await ask(lane, headers=[("x-stainless-read-timeout", seconds)])
-            took = asyncio.get_running_loop().time() - started
+    async with Stub(StubConfig(faults={"ft:*": "silence"})) as stub, running(policy_of(stub.url)) as lane:
+        started = asyncio.get_running_loop().time()
+        answer = await ask(lane, headers=[("x-stainless-read-timeout", seconds)])
+        took = asyncio.get_running_loop().time() - started
     assert answer.status == 504
     assert 0.38 <= took < 0.4 + SLACK
 
@@ -125,16 +127,18 @@ async def test_sdks_read_timeout_shortens_the_deadline(seconds: str) -> None:
 @pytest.mark.parametrize("seconds", ["600", "nan", "-1", "0", "inf", "1e999", "soon", ""])
 async def test_longer_or_senseless_read_timeout_changes_nothing(seconds: str) -> None:
     """ACCEPTANCE 15: it shortens, never lengthens."""
-    async with Stub() as stub, RawUpstream([Read(), Stall()]) as candidate:
-        async with running(apart(candidate.url, stub.url)) as lane:
-            answer = await ask(lane, headers=[("x-stainless-read-timeout", seconds)])
+    async with (
+        Stub() as stub,
+        RawUpstream([Read(), Stall()]) as candidate,
+        running(apart(candidate.url, stub.url)) as lane,
+    ):
+        answer = await ask(lane, headers=[("x-stainless-read-timeout", seconds)])
     assert_rescued(answer, "first_byte_timeout")
 
 
 async def test_read_timeout_does_not_cut_a_stream_that_has_begun() -> None:
     """ACCEPTANCE 15: the deadline is for the answer's beginning; a stream has a limit of its own."""
-    async with Stub(StubConfig(faults={"*": "drip=0.1"})) as stub:
-        async with running(policy_of(stub.url)) as lane:
-            answer = await ask(lane, STREAM_BODY, headers=[("x-stainless-read-timeout", "0.5")])
+    async with Stub(StubConfig(faults={"*": "drip=0.1"})) as stub, running(policy_of(stub.url)) as lane:
+        answer = await ask(lane, STREAM_BODY, headers=[("x-stainless-read-timeout", "0.5")])
     assert (answer.status, answer.clean_end) == (200, True)
     assert answer.pieces[-1].time - answer.pieces[0].time > 0.5

@@ -1,4 +1,4 @@
-"""ACCEPTANCE 17: bodies beyond the memory for them, fallback switched off, a fine-tune that is dead for all."""
+"""ACCEPTANCE 17: bodies beyond the memory for them, fallback switched off, a fine-tune dead for all."""
 
 import asyncio
 import json
@@ -35,7 +35,10 @@ def assert_overload(answer: RawResponse) -> None:
 
 async def test_bodies_past_max_buffered_are_refused_until_there_is_room() -> None:
     """ACCEPTANCE 17: 503 with `retry-after`; what was held is given back."""
-    async with Stub(StubConfig(faults={"*": "slow=1"})) as stub, running(policy_of(stub.url, limits=LIMITS)) as lane:
+    async with (
+        Stub(StubConfig(faults={"*": "slow=1"})) as stub,
+        running(policy_of(stub.url, limits=LIMITS)) as lane,
+    ):
         big = sized(400_000)
         held = [asyncio.ensure_future(ask(lane, big)) for _ in range(2)]
         await eventually(lambda: len(stub.calls) == 2)
@@ -56,7 +59,10 @@ async def test_bodies_past_max_buffered_are_refused_until_there_is_room() -> Non
 
 async def test_chunked_bodies_count_as_they_arrive() -> None:
     """ACCEPTANCE 17: no length is announced, so none can be refused up front."""
-    async with Stub(StubConfig(faults={"*": "slow=1"})) as stub, running(policy_of(stub.url, limits=LIMITS)) as lane:
+    async with (
+        Stub(StubConfig(faults={"*": "slow=1"})) as stub,
+        running(policy_of(stub.url, limits=LIMITS)) as lane,
+    ):
         held = asyncio.ensure_future(ask(lane, sized(700_000)))
         await eventually(lambda: len(stub.calls) == 1)
         fields = [("X-Agent", "qa_agent"), ("X-User-Id", FINETUNED_USER), ("Transfer-Encoding", "chunked")]
@@ -75,29 +81,33 @@ async def test_chunked_bodies_count_as_they_arrive() -> None:
 async def test_held_bytes_are_given_back_whatever_the_end(fault: str) -> None:
     """ACCEPTANCE 17."""
     retry = {"retry": {"finetuned": 0, "baseline": 0}}
-    async with Stub(StubConfig(faults={"*": fault})) as stub:
-        async with running(policy_of(stub.url, limits=LIMITS, fallback=retry)) as lane:
-            for _ in range(3):
-                await ask(lane, sized(900_000))
-            await lane.idle()
-            assert await buffered_bytes(lane) == 0
+    async with (
+        Stub(StubConfig(faults={"*": fault})) as stub,
+        running(policy_of(stub.url, limits=LIMITS, fallback=retry)) as lane,
+    ):
+        for _ in range(3):
+            await ask(lane, sized(900_000))
+        await lane.idle()
+        assert await buffered_bytes(lane) == 0
 
 
 async def test_held_bytes_are_given_back_when_the_client_leaves() -> None:
     """ACCEPTANCE 17: in the middle of its body, or waiting for an answer."""
-    async with Stub(StubConfig(faults={"*": "silence"})) as stub:
-        async with running(policy_of(stub.url, limits=LIMITS)) as lane:
-            whole = chat(sized(400_000))
-            async with (
-                RawClient(lane.host, lane.port) as waiting,
-                RawClient(lane.host, lane.port) as sending,
-            ):
-                await waiting.send(whole)
-                await sending.send(whole[:200_000])
-                await eventually(lambda: len(stub.calls) == 1)
-                assert await buffered_bytes(lane) == 800_000
-            await eventually(lambda: len(lane.records) == 2)
-            assert await buffered_bytes(lane) == 0
+    async with (
+        Stub(StubConfig(faults={"*": "silence"})) as stub,
+        running(policy_of(stub.url, limits=LIMITS)) as lane,
+    ):
+        whole = chat(sized(400_000))
+        async with (
+            RawClient(lane.host, lane.port) as waiting,
+            RawClient(lane.host, lane.port) as sending,
+        ):
+            await waiting.send(whole)
+            await sending.send(whole[:200_000])
+            await eventually(lambda: len(stub.calls) == 1)
+            assert await buffered_bytes(lane) == 800_000
+        await eventually(lambda: len(lane.records) == 2)
+        assert await buffered_bytes(lane) == 0
     assert [(record.status, record.failure) for record in lane.records] == [(499, "client_gone")] * 2
 
 
@@ -121,9 +131,7 @@ async def test_fallback_switched_off_leaves_every_failure_alone(fault: str, outc
     fallback = {"breaker": {"failures": 2}}
     body = BODIES["stream" if outcome[1].startswith("stream") else "json"]
     async with Stub(StubConfig(faults={"ft:*": fault})) as stub:
-        policy = policy_of(
-            stub.url, models={"fallback_enabled": False}, upstreams=times, fallback=fallback
-        )
+        policy = policy_of(stub.url, models={"fallback_enabled": False}, upstreams=times, fallback=fallback)
         async with running(policy) as lane:
             for _ in range(4):
                 answer = await ask(lane, body)
@@ -135,11 +143,10 @@ async def test_fallback_switched_off_leaves_every_failure_alone(fault: str, outc
 
 async def test_fallback_switched_off_leaves_a_refused_connection_alone() -> None:
     """ACCEPTANCE 17."""
-    async with Stub() as stub:
-        async with running(policy_of(stub.url, models={"fallback_enabled": False})) as lane:
-            await stub.pause_listening(drop=True)
-            answer = await ask(lane)
-            record = await lane.record()
+    async with Stub() as stub, running(policy_of(stub.url, models={"fallback_enabled": False})) as lane:
+        await stub.pause_listening(drop=True)
+        answer = await ask(lane)
+        record = await lane.record()
     assert (answer.status, record.failure, record.fallback) == (502, "connect", None)
     assert len(record.attempts) == 1
 

@@ -57,13 +57,17 @@ CUT_CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n%x\r\n%b\r\
         pytest.param([Read(), Close()], "reset", id="closed"),
         pytest.param([Read(body=False), Reset()], "reset", id="reset-before-the-body-was-read"),
         pytest.param([Reset()], "reset", id="reset-at-once"),
-        pytest.param([Read(), Send(b"HTTP/1.1 200 O"), Pause(0.05), Reset()], "reset", id="reset-in-the-head"),
+        pytest.param(
+            [Read(), Send(b"HTTP/1.1 200 O"), Pause(0.05), Reset()], "reset", id="reset-in-the-head"
+        ),
         pytest.param([Read(), Send(b"HTTP/1.1 200 O"), Close()], "reset", id="closed-in-the-head"),
         pytest.param([Read(), Send(CUT_JSON), Close()], "reset", id="closed-in-a-body"),
         pytest.param([Read(), Send(CUT_JSON), Pause(0.05), Reset()], "reset", id="reset-in-a-body"),
         pytest.param([Read(), Send(CUT_CHUNKED), Close()], "reset", id="closed-without-a-last-chunk"),
         pytest.param([Read(), Stall()], "first_byte_timeout", id="silence"),
-        pytest.param([Read(), Send(b"HTTP/1.1 200 O"), Stall()], "first_byte_timeout", id="silence-in-the-head"),
+        pytest.param(
+            [Read(), Send(b"HTTP/1.1 200 O"), Stall()], "first_byte_timeout", id="silence-in-the-head"
+        ),
         pytest.param([Read(), Send(CUT_JSON), Stall()], "idle_timeout", id="silence-in-a-body"),
     ],
 )
@@ -111,7 +115,6 @@ async def test_failed_handshake_is_served_by_baseline(speaks_tls: bool, body: by
             assert_rescued(await ask(lane, body), "connect")
         assert candidate.requests == []
     assert calls_by_model(stub) == {BASELINE: 1}
-
 
 
 @pytest.mark.parametrize(

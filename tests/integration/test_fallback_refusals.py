@@ -7,22 +7,29 @@ import pytest
 
 from proxy.stub import Stub, StubConfig
 from tests.support.lane import BASELINE, FINETUNED, running
-from tests.support.raw_upstream import RawUpstream, Read, Send, response
+from tests.support.raw_upstream import Action, RawUpstream, Read, Send, response
 from tests.support.rescue import ANSWER, BODIES, apart, ask, assert_rescued, ours
 
 both_bodies = pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
 
 
 def openai_error(code: str | None, message: str, **more: Any) -> dict[str, Any]:
-    return {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": code, **more}}
+    return {
+        "error": {"message": message, "type": "invalid_request_error", "param": None, "code": code, **more}
+    }
 
 
 AZURE_FILTER = openai_error(
     "content_filter",
     "The response was filtered due to the prompt triggering content management policy.",
-    innererror={"code": "ResponsibleAIPolicyViolation", "content_filter_result": {"hate": {"filtered": True}}},
+    innererror={
+        "code": "ResponsibleAIPolicyViolation",
+        "content_filter_result": {"hate": {"filtered": True}},
+    },
 )
-TOO_LONG = "This model's maximum context length is 8192 tokens. However, your messages resulted in 9000 tokens."
+TOO_LONG = (
+    "This model's maximum context length is 8192 tokens. However, your messages resulted in 9000 tokens."
+)
 
 REFUSALS = {
     "validation": (400, openai_error(None, "[] is too short - 'messages'"), "bad_request"),
@@ -36,8 +43,8 @@ REFUSALS = {
         400,
         {
             "object": "error",
-            "message": "Prompt contains 40000 tokens and 0 draft tokens, too large for model with 32768 maximum "
-            "context length",
+            "message": "Prompt contains 40000 tokens and 0 draft tokens, too large for model with 32768 "
+            "maximum context length",
             "type": "invalid_request_prompt",
             "code": "3051",
         },
@@ -59,7 +66,7 @@ async def test_refusal_is_answered_once_and_untouched(
     """ACCEPTANCE 12: with every retry the policy allows, still one attempt."""
     refusal = json.dumps(error, indent=1).encode() + b"\n"
     fields = [("content-type", "application/json; charset=utf-8"), ("X-Request-ID", "req_1")]
-    script = [Read(), Send(response(refusal, status, fields))]
+    script: list[Action] = [Read(), Send(response(refusal, status, fields))]
     async with Stub() as stub, RawUpstream(script) as candidate:
         policy = apart(candidate.url, stub.url, fallback={"retry": {"finetuned": 2, "baseline": 2}})
         async with running(policy) as lane:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from tests.integration.asking import ANSWER, CHAT, ask, chat, chat_body, error_o
 from tests.support.lane import Lane, eventually, policy_of, running
 from tests.support.raw_client import RawClient, RawResponse, request
 from tests.support.raw_upstream import RawUpstream, Read, Send, Stall, head, response
+from tests.support.served import serving, write_policy
 
 HEAD = b"POST %b HTTP/1.1\r\nHost: a\r\nx-agent: qa_agent\r\n"
 SMALL = {"limits": {"max_body": "100KiB"}}
@@ -206,6 +208,19 @@ async def test_head_that_begins_while_another_request_is_served_has_a_deadline_t
             await client.send(b"GET /v1/models HTT")
             assert (await client.read_response()).status == 200
             await _closed(client, 408, begun)
+
+
+async def test_head_that_comes_with_its_connection_has_a_deadline_too(tmp_path: Path) -> None:
+    """ACCEPTANCE 30: the first bytes are there before the proxy has looked at the connection."""
+    async with Stub() as stub, serving(write_policy(tmp_path, stub.url, **FAST)) as proxy:
+
+        async def once() -> int:
+            async with proxy.client() as client:
+                await client.send(b"GET /v1/models HTT")
+                return (await client.read_response()).status
+
+        async with asyncio.timeout(5):
+            assert await asyncio.gather(*(once() for _ in range(20))) == [408] * 20
 
 
 async def test_pass_through_body_that_makes_progress_outlives_the_deadline() -> None:

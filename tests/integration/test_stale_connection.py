@@ -66,8 +66,9 @@ async def test_baseline_on_a_stale_connection_is_sent_twice_and_never_thrice(end
 async def test_resend_takes_no_second_pooled_connection() -> None:
     """ACCEPTANCE 14: where one is stale, so are the others: the resend is on a new one."""
     width = 4
-    scripts = {n: [Read(), Pause(0.1), Send(OK), Read(), Close()] for n in range(1, width + 1)}
-    async with RawUpstream(lambda n: scripts.get(n, [Read(), Send(OK)])) as up:
+    stale: list[Action] = [Read(), Pause(0.1), Send(OK), Read(), Close()]
+    fresh: list[Action] = [Read(), Send(OK)]
+    async with RawUpstream(lambda n: stale if n <= width else fresh) as up:
         async with running(policy_of(up.url, fallback=NO_RETRIES)) as lane:
             await asyncio.gather(*(ask(lane) for _ in range(width)))
             assert len(up.connections) == width

@@ -47,7 +47,6 @@ async def test_cut_after_content_ends_in_an_error_event(framing: str, ending: Ac
     error = error_of(events_of(answer.body)[-1])
     assert (error["code"], error["param"]) == ("stream_truncated", None)
     assert (record.status, record.failure, record.fallback) == (200, Failure.STREAM_TRUNCATED, None)
-    assert record.attempts[0].failure in (None, Failure.STREAM_TRUNCATED)
     assert record.usage is not None
     assert record.usage.estimated
     assert errors == 1
@@ -65,7 +64,7 @@ async def test_silence_after_content_ends_in_an_error_event_at_the_idle_limit() 
     assert events_of(answer.body)[:-1] == [ROLE, TEXT, MORE]
     assert error_of(events_of(answer.body)[-1])["code"] == "idle_timeout"
     assert not answer.clean_end
-    assert 0.25 < answer.pieces[-1].time - started < 2
+    assert 0.25 < answer.pieces[-1].time - started < 4
     assert (record.status, record.failure, record.fallback) == (200, Failure.IDLE_TIMEOUT, None)
     assert at.baseline.requests == []
 
@@ -143,3 +142,18 @@ async def test_http_1_0_client_sees_the_break(ending: Action) -> None:
     assert error_of(events_of(answer.body)[-1])["code"] == "stream_truncated"
     assert not answer.clean_end
     assert record.failure is Failure.STREAM_TRUNCATED
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+@pytest.mark.parametrize("ending", ENDINGS)
+async def test_long_json_cut_while_it_is_relayed_is_no_clean_end(ending: Action, version: str) -> None:
+    opening = head(200, [("content-type", "application/json"), ("transfer-encoding", "chunked")])
+    beginning = b'{"choices":[{"message":{"content":"' + b"x" * 2_000_000
+    async with split([Read(), Send(opening + chunk(beginning)), *ARRIVED, ending]) as at:
+        answer = await at.ask(chat(stream=False, version=version))
+        record = await at.lane.record()
+    assert (answer.status, answer.clean_end) == (200, False)
+    assert beginning.startswith(answer.body)
+    assert record.status == 200
+    assert record.failure not in (None, Failure.CLIENT_GONE)  # it is the upstream that broke off
+    assert at.baseline.requests == []

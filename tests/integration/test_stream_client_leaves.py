@@ -9,6 +9,7 @@ import pytest
 
 from proxy.words import Failure
 from tests.integration.streaming import (
+    CLEAN,
     MORE,
     ROLE,
     SOUND,
@@ -44,9 +45,12 @@ async def rst(client: RawClient) -> None:
 
 
 LEAVES = pytest.mark.parametrize("leave", [fin, half_close, rst])
+ON_ONE_LOOP = pytest.mark.asyncio(loop_factories=["uvloop"])  # how the end is told is not what matters
 
 JSON = response(json.dumps({"choices": [{"message": {"content": "hi"}}]}).encode())
 LONG_JSON = response(json.dumps({"choices": [{"message": {"content": "x" * 3_000_000}}]}).encode())
+
+FLOW: list[Action] = [Send(chunk(TEXT)), Pause(0.002)]
 
 # stream asked for, script, what the client gets to see before it leaves, whether tokens were seen
 PHASES: dict[str, tuple[bool, list[Action], bytes, bool]] = {
@@ -58,7 +62,7 @@ PHASES: dict[str, tuple[bool, list[Action], bytes, bool]] = {
         [
             Read(),
             Send(head(200, STREAM_HEAD)),
-            Send(chunk(TEXT) * 10_000, size=len(chunk(TEXT)), pause=0.002),
+            *FLOW * 5000,
         ],
         b"candidate",
         True,
@@ -127,20 +131,40 @@ async def test_client_that_leaves_in_its_own_body_reaches_no_upstream(leave: Lea
     assert at.candidate.requests == []
 
 
+@ON_ONE_LOOP
 @LEAVES
 async def test_client_that_leaves_between_two_attempts_stops_the_second(leave: Leave) -> None:
-    busy = response(b'{"error":{"message":"busy"}}', 429, [("retry-after", "0.3")])
+    busy = response(b'{"error":{"message":"busy"}}', 429, [("retry-after", "0.2")])
     async with split([], [Read(), Send(busy)]) as at, at.client() as client:
         await client.send(chat(BASELINE_USER))
         await eventually(lambda: len(at.baseline.requests) == 1)
         await asyncio.sleep(0.05)
         await leave(client)
         record = await at.lane.record()
-        await asyncio.sleep(0.4)
+        await asyncio.sleep(0.3)
     assert len(at.baseline.requests) == 1
     assert (record.status, record.failure) == (499, Failure.CLIENT_GONE)
 
 
+@ON_ONE_LOOP
+@LEAVES
+async def test_client_that_leaves_while_it_waits_for_a_connection_gives_up_its_place(leave: Leave) -> None:
+    pool = {"max_connections": 1, "wait": "5s"}
+    script = stream_then(ROLE, TEXT, ending=[Pause(0.25), CLEAN])
+    async with split(script, pool=pool) as at, at.client() as first, at.client() as second:
+        await first.send(chat())
+        await eventually(lambda: len(at.candidate.requests) == 1)
+        await second.send(chat())
+        await asyncio.sleep(0.05)
+        await leave(second)
+        record = await at.lane.record()
+        assert (record.status, record.failure) == (499, Failure.CLIENT_GONE)
+        assert (await first.read_response()).clean_end
+        assert (await at.ask()).clean_end
+    assert len(at.candidate.requests) == 2
+
+
+@ON_ONE_LOOP
 @LEAVES
 async def test_client_that_leaves_while_the_baseline_works_closes_the_baseline(leave: Leave) -> None:
     async with split([Read(), Send(response(b"", 500))], [Read(), Stall()]) as at, at.client() as client:
@@ -163,20 +187,24 @@ async def test_client_that_leaves_while_the_baseline_works_closes_the_baseline(l
 
 @LEAVES
 async def test_client_that_leaves_with_bytes_unread_closes_the_upstream(leave: Leave) -> None:
-    async with Firehose(10_000) as hose, running(policy_of(hose.url)) as lane:
-        async with RawClient(lane.host, lane.port, receive_buffer=16_384) as client:
-            await client.send(chat())
-            await client.read_head()
-            await settled(lambda: hose.sent)  # everything between is full
-            await leave(client)
-            async with asyncio.timeout(SECOND):
-                await hose.closed.wait()
-            record = await lane.record()
-            await lane.idle()
+    async with (
+        Firehose(10_000) as hose,
+        running(policy_of(hose.url)) as lane,
+        RawClient(lane.host, lane.port, receive_buffer=16_384) as client,
+    ):
+        await client.send(chat())
+        await client.read_head()
+        await settled(lambda: hose.sent)  # everything between is full
+        await leave(client)
+        async with asyncio.timeout(SECOND):
+            await hose.closed.wait()
+        record = await lane.record()
+        await lane.idle()
     assert (record.status, record.failure) == (499, Failure.CLIENT_GONE)
     assert record.usage is not None
 
 
+@ON_ONE_LOOP
 async def test_usage_told_before_the_client_leaves_is_recorded() -> None:
     told = TEXT.replace(b"}\n\n", b',"usage":{"prompt_tokens":7,"completion_tokens":5}}\n\n')
     async with split(stream_then(ROLE, told, ending=Stall())) as at, at.client() as client:
@@ -189,6 +217,7 @@ async def test_usage_told_before_the_client_leaves_is_recorded() -> None:
     assert (record.usage.prompt, record.usage.completion, record.usage.estimated) == (7, 5, False)
 
 
+@ON_ONE_LOOP
 async def test_clients_that_leave_do_not_open_the_breaker() -> None:
     slow: list[Action] = [Read(), Pause(0.1), *SOUND[1:]]
     async with split(slow, fallback={"breaker": {"failures": 2}}) as at:

@@ -48,7 +48,7 @@ async def test_what_is_no_content_does_not_put_off_the_first_content_limit(dripp
         await eventually(lambda: at.candidate.connections[0].closed_at is not None)
     assert (answer.body, answer.clean_end) == (b"".join(BASELINE_ANSWER), True)
     assert record.fallback is Failure.FIRST_CONTENT_TIMEOUT
-    assert 0.28 < took < 2
+    assert 0.28 < took < 4
 
 
 async def test_without_anybody_behind_it_a_silent_stream_is_a_gateway_timeout() -> None:

@@ -84,14 +84,13 @@ async def test_malformed_event_passes_in_fragments(size: int) -> None:
 @pytest.mark.parametrize(
     "events",
     [
-        ANSWER,
-        (*ANSWER, DONE),
-        (ROLE, TEXT),
-        (*ANSWER, DONE, COMMENT),
-        (*ANSWER, DONE[:-1]),
-        (*ANSWER, b"data: {"),
+        pytest.param(ANSWER, id="no_done"),
+        pytest.param((*ANSWER, DONE), id="done"),
+        pytest.param((ROLE, TEXT), id="no_finish"),
+        pytest.param((*ANSWER, DONE, COMMENT), id="comment_after_done"),
+        pytest.param((*ANSWER, DONE[:-1]), id="no_last_line_end"),
+        pytest.param((*ANSWER, b"data: {"), id="half_an_event"),
     ],
-    ids=["no_done", "done", "no_finish", "comment_after_done", "no_last_line_end", "half_an_event"],
 )
 async def test_clean_end_of_a_chunked_stream_is_fine(events: tuple[bytes, ...]) -> None:
     async with split(stream_then(*events, ending=CLEAN)) as at:
@@ -149,18 +148,22 @@ async def test_unfinished_stream_of_an_ended_connection_before_content_is_rescue
 
 
 async def test_connections_on_both_sides_are_kept_after_a_stream() -> None:
-    answer_json = response(json.dumps({"choices": [{"message": {"content": "hi"}}]}).encode())
-    stream = event_stream(*ANSWER, DONE)
-    script = [Read(), Send(stream), Read(), Send(stream), Read(), Send(answer_json), Read(), Send(stream)]
+    stream, plain = (
+        b"".join(ANSWER) + DONE,
+        json.dumps({"choices": [{"message": {"content": "hi"}}]}).encode(),
+    )
+    bodies = [stream, stream, plain, stream]
+    script: list[Action] = []
+    for body in bodies:
+        sent = response(body) if body == plain else event_stream(*ANSWER, DONE)
+        script += [Read(), Send(sent[:-20]), *ARRIVED, Send(sent[-20:])]
     async with split(script) as at, at.client() as client:
-        for wanted_stream in (True, True, False, True):
-            await client.send(chat(stream=wanted_stream))
+        for body in bodies:
+            await client.send(chat(stream=body == stream))
             answer = await client.read_response()
-            assert (answer.status, answer.clean_end) == (200, True)
+            assert (answer.status, answer.body, answer.clean_end) == (200, body, True)
             assert answer.head.get(b"connection") is None
-            assert answer.body == (stream_body := b"".join(ANSWER) + DONE) or not wanted_stream, stream_body
-        assert len(at.candidate.connections) == 1
-        assert len(at.candidate.requests) == 4
+        assert (len(at.candidate.connections), len(at.candidate.requests)) == (1, 4)
         await at.lane.record(4)
         await at.lane.idle()
 

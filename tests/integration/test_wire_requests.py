@@ -33,10 +33,9 @@ class Split(NamedTuple):
 # --- JSON as odd as the grammar allows ------------------------------------------------------------
 
 SPACE = st.text(" \t\n\r", max_size=3)
-ODD_TEXT = st.sampled_from(
-    ["\\/", "\\u00e9", "\\u0000", "\\ud83d\\ude00", "\\ud800", '\\"', "\\\\", "\\b\\f\\n\\r\\t", "{", "}]", "é東"]
-    + ['\\"model\\": \\"x\\"', ",", ":", "\x7f", "\u2028"]
-)
+ESCAPES = ["\\/", "\\u00e9", "\\u0000", "\\ud83d\\ude00", "\\ud800", '\\"', "\\\\", "\\b\\f\\n\\r\\t"]
+TRAPS = ["{", "}]", ",", ":", '\\"model\\": \\"x\\"', "é東", "\x7f", "\u2028"]
+ODD_TEXT = st.sampled_from(ESCAPES + TRAPS)
 PLAIN_TEXT = st.text(
     st.characters(min_codepoint=0x20, exclude_categories=["Cs"], exclude_characters='"\\'), max_size=6
 )
@@ -58,8 +57,10 @@ def _object(members: list[tuple[str, str]], space: str) -> str:
 
 VALUE = st.recursive(
     LEAF,
-    lambda inner: st.builds(_array, st.lists(inner, max_size=3), SPACE)
-    | st.builds(_object, st.lists(st.tuples(STRING | st.just('"model"'), inner), max_size=3), SPACE),
+    lambda inner: (
+        st.builds(_array, st.lists(inner, max_size=3), SPACE)
+        | st.builds(_object, st.lists(st.tuples(STRING | st.just('"model"'), inner), max_size=3), SPACE)
+    ),
     max_leaves=8,
 )
 
@@ -195,12 +196,15 @@ async def test_two_models_are_refused_before_any_upstream(body: bytes, agent: st
 
 
 @pytest.mark.parametrize(
-    "body", [b"[]", b"null", b'"model"', b"7", b"", b"{", b'{"model":"a"', b'{"model":"a"} {}', b"\xff\xfe", b"{]"]
+    "body",
+    [b"[]", b"null", b'"model"', b"7", b"", b"{", b'{"model":"a"', b'{"model":"a"} {}', b"\xff\xfe", b"{]"],
 )
 async def test_body_that_is_no_object_is_a_clear_400(body: bytes) -> None:
     """ACCEPTANCE 2."""
     async with wire() as line:
-        answer = await line.ask(chat(body) if body else request("POST", CHAT, b"", [AGENT, ("Content-Length", "0")]))
+        answer = await line.ask(
+            chat(body) if body else request("POST", CHAT, b"", [AGENT, ("Content-Length", "0")])
+        )
         assert (answer.status, json.loads(answer.body)["error"]["code"]) == (400, "bad_request")
         assert not line.upstream.requests
 

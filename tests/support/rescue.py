@@ -46,7 +46,11 @@ def apart(
 
     `candidate` adds to the settings of the fine-tune's upstream, `timeouts` to its time-outs.
     """
-    settings = {"base_url": candidate_url, "api_key": "sk-candidate", "timeouts": {**QUICK, **(timeouts or {})}}
+    settings = {
+        "base_url": candidate_url,
+        "api_key": "sk-candidate",
+        "timeouts": {**QUICK, **(timeouts or {})},
+    }
     agent = {"fine_tuned": {"upstream": "candidate", "model": FINETUNED}}
     return policy_of(
         baseline_url,
@@ -56,9 +60,7 @@ def apart(
     )
 
 
-def chat(
-    body: bytes = BODY, *, user: str = FINETUNED_USER, headers: Sequence[tuple[str, str]] = ()
-) -> bytes:
+def chat(body: bytes = BODY, *, user: str = FINETUNED_USER, headers: Sequence[tuple[str, str]] = ()) -> bytes:
     """The bytes of one chat request of `qa_agent`."""
     fields = [("Content-Type", "application/json"), ("X-Agent", "qa_agent"), ("X-User-Id", user), *headers]
     return request("POST", CHAT, body, fields)

@@ -17,7 +17,9 @@ from tests.support.raw_upstream import RawUpstream, Read, Script, Send, response
 CHAT = "/v1/chat/completions"
 AGENT = ("X-Agent", "qa_agent")
 BODY = b'{"model":"m","messages":[{"role":"user","content":"hi"}]}'
-ANSWER = b'{"id":"a","choices":[{"index":0,"message":{"role":"assistant","content":"hi"},"finish_reason":"stop"}]}'
+ANSWER = (
+    b'{"id":"a","choices":[{"index":0,"message":{"role":"assistant","content":"hi"},"finish_reason":"stop"}]}'
+)
 ANSWERING = (Read(), Send(response(ANSWER)))  # the script of an upstream that is well
 
 Fields = list[tuple[bytes, bytes]]
@@ -93,7 +95,7 @@ def parse(raw: bytes) -> Sent:
 
 
 def _unchunked(body: bytes) -> bytes:
-    pieces = []
+    pieces: list[bytes] = []
     while True:
         size, _, body = body.partition(b"\r\n")
         length = int(size, 16)

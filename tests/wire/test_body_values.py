@@ -94,7 +94,8 @@ def test_text_of_raw_json(raw: bytes, text: bytes | None) -> None:
     [
         b"", b" ", b"null", b"[]", b'"x"', b"42", b"[{}]", b"{", b"}", b'{"a"', b'{"a":', b'{"a":1',
         b'{"a":1,', b'{"a":1,}', b'{,"a":1}', b"{a:1}", b"{'a':1}", b'{"a":1 "b":2}', b'{"a":1}{',
-        b'{"a":1},', b"{}x", b'{"a":[1}', b'{"a":"x}', b'{"a":"x\\"}', b"\xef\xbb\xbf{}", b"\x00{}", b"model=x&messages=y",
+        b'{"a":1},', b"{}x", b'{"a":[1}', b'{"a":"x}', b'{"a":"x\\"}', b"\xef\xbb\xbf{}", b"\x00{}",
+        b"model=x&messages=y",
     ],
 )  # fmt: skip
 def test_what_is_no_object_is_refused(long: bool, raw: bytes) -> None:

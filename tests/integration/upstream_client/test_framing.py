@@ -83,9 +83,12 @@ SHORT = {
 @pytest.mark.parametrize("answer", SHORT.values(), ids=SHORT)
 async def test_short_answer_is_served_by_baseline(answer: bytes, ending: Action) -> None:
     """ACCEPTANCE 10, 13: even where what came would parse as JSON."""
-    async with Stub() as stub, RawUpstream([Read(), Send(answer), Pause(0.03), ending]) as candidate:
-        async with running(apart(candidate.url, stub.url)) as lane:
-            rescued = await ask(lane)
+    async with (
+        Stub() as stub,
+        RawUpstream([Read(), Send(answer), Pause(0.03), ending]) as candidate,
+        running(apart(candidate.url, stub.url)) as lane,
+    ):
+        rescued = await ask(lane)
     assert ours(rescued)["fallback"] in ("reset", "bad_body")
     assert_rescued(rescued, ours(rescued)["fallback"])
 
@@ -125,9 +128,13 @@ async def test_sound_answer_is_passed_on_and_its_connection_used_again(actions: 
 async def test_hint_is_no_body_marker_for_the_answer_behind_it() -> None:
     """ACCEPTANCE 3: a 103's length is the 103's; the answer ends with its connection."""
     hint = b"HTTP/1.1 103 Early Hints\r\nContent-Length: 0\r\n\r\n"
-    async with Stub() as stub, RawUpstream([Read(), Send(hint + raw(b"")), Pause(0.05), Close()]) as candidate:
-        async with running(apart(candidate.url, stub.url)) as lane:
-            assert_fine_tunes(await ask(lane))
+    script: list[Action] = [Read(), Send(hint + raw(b"")), Pause(0.05), Close()]
+    async with (
+        Stub() as stub,
+        RawUpstream(script) as candidate,
+        running(apart(candidate.url, stub.url)) as lane,
+    ):
+        assert_fine_tunes(await ask(lane))
 
 
 CLOSING = {
@@ -153,10 +160,13 @@ async def test_answer_that_ends_its_connection_is_passed_on(answer: bytes) -> No
 async def test_http_10_answer_that_keeps_its_connection_is_passed_on() -> None:
     """ACCEPTANCE 3: whether it is used again is our choice; that it is answered is not."""
     answer = raw(LENGTH + b"Connection: keep-alive\r\n", start=b"HTTP/1.0 200 OK")
-    async with Stub() as stub, RawUpstream([Read(), Send(answer)]) as candidate:
-        async with running(apart(candidate.url, stub.url)) as lane:
-            for _ in range(2):
-                assert_fine_tunes(await ask(lane))
+    async with (
+        Stub() as stub,
+        RawUpstream([Read(), Send(answer)]) as candidate,
+        running(apart(candidate.url, stub.url)) as lane,
+    ):
+        for _ in range(2):
+            assert_fine_tunes(await ask(lane))
 
 
 @pytest.mark.parametrize(
@@ -164,10 +174,13 @@ async def test_http_10_answer_that_keeps_its_connection_is_passed_on() -> None:
 )
 async def test_body_without_a_length_that_breaks_off_is_served_by_baseline(ending: Action, cut: int) -> None:
     """ACCEPTANCE 13: only an orderly end is an end, and half a JSON is none."""
-    script = [Read(), Send(raw(b"", ANSWER[:cut])), Pause(0.05), ending]
-    async with Stub() as stub, RawUpstream(script) as candidate:
-        async with running(apart(candidate.url, stub.url)) as lane:
-            assert_rescued(await ask(lane), "reset" if cut == len(ANSWER) else "bad_body")
+    script: list[Action] = [Read(), Send(raw(b"", ANSWER[:cut])), Pause(0.05), ending]
+    async with (
+        Stub() as stub,
+        RawUpstream(script) as candidate,
+        running(apart(candidate.url, stub.url)) as lane,
+    ):
+        assert_rescued(await ask(lane), "reset" if cut == len(ANSWER) else "bad_body")
 
 
 SURPLUS = {
@@ -181,9 +194,14 @@ SURPLUS = {
 
 @pytest.mark.parametrize("closing", [b"", b"Connection: close\r\n"], ids=["keep-alive", "close"])
 @pytest.mark.parametrize("surplus", SURPLUS.values(), ids=SURPLUS)
-async def test_bytes_behind_an_answer_end_its_connection_and_nothing_more(surplus: bytes, closing: bytes) -> None:
+async def test_bytes_behind_an_answer_end_its_connection_and_nothing_more(
+    surplus: bytes, closing: bytes
+) -> None:
     """The answer stands; what follows it is nobody's answer, least of all the next request's."""
-    async with Stub() as stub, RawUpstream([Read(), Send(raw(LENGTH + closing) + surplus), Stall()]) as candidate:
+    async with (
+        Stub() as stub,
+        RawUpstream([Read(), Send(raw(LENGTH + closing) + surplus), Stall()]) as candidate,
+    ):
         async with running(apart(candidate.url, stub.url)) as lane:
             for _ in range(2):
                 assert_fine_tunes(await ask(lane))
@@ -195,7 +213,7 @@ async def test_bytes_behind_an_answer_end_its_connection_and_nothing_more(surplu
 @pytest.mark.parametrize("surplus", SURPLUS.values(), ids=SURPLUS)
 async def test_bytes_on_an_idle_connection_end_it(surplus: bytes) -> None:
     """An answer that no request asked for is never the next request's answer."""
-    script = [Read(), Send(OK), Pause(0.05), Send(surplus), Stall()]
+    script: list[Action] = [Read(), Send(OK), Pause(0.05), Send(surplus), Stall()]
     async with Stub() as stub, RawUpstream(script) as candidate:
         async with running(apart(candidate.url, stub.url)) as lane:
             assert_fine_tunes(await ask(lane))
@@ -208,17 +226,20 @@ async def test_bytes_behind_a_stream_do_not_spoil_it() -> None:
     """What the client got was whole, and the record says so."""
     events = b'data: {"choices":[{"delta":{"content":"a"}}]}\n\n', b"data: [DONE]\n\n"
     opening = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n" + CHUNKED + b"\r\n"
-    script = [
+    script: list[Action] = [
         Read(),
         Send(opening + chunk(events[0])),
         Pause(0.1),
         Send(chunk(events[1]) + b"0\r\n\r\nsurplus"),
         Stall(),
     ]
-    async with Stub() as stub, RawUpstream(script) as candidate:
-        async with running(apart(candidate.url, stub.url)) as lane:
-            answer = await ask(lane, b'{"messages":[],"stream":true}')
-            record = await lane.record()
+    async with (
+        Stub() as stub,
+        RawUpstream(script) as candidate,
+        running(apart(candidate.url, stub.url)) as lane,
+    ):
+        answer = await ask(lane, b'{"messages":[],"stream":true}')
+        record = await lane.record()
     assert (answer.body, answer.clean_end) == (b"".join(events), True)
     assert (record.status, record.failure) == (200, None)
 
@@ -226,10 +247,13 @@ async def test_bytes_behind_a_stream_do_not_spoil_it() -> None:
 async def test_upgrade_that_nobody_asked_for_is_served_by_baseline() -> None:
     """ACCEPTANCE 6, 10: a 101 ends HTTP on its connection."""
     switch = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
-    async with Stub() as stub, RawUpstream([Read(), Send(switch + OK), Stall()]) as candidate:
-        async with running(apart(candidate.url, stub.url)) as lane:
-            assert_rescued(await ask(lane), "bad_body")
-            await eventually(lambda: candidate.connections[0].closed_at is not None)
+    async with (
+        Stub() as stub,
+        RawUpstream([Read(), Send(switch + OK), Stall()]) as candidate,
+        running(apart(candidate.url, stub.url)) as lane,
+    ):
+        assert_rescued(await ask(lane), "bad_body")
+        await eventually(lambda: candidate.connections[0].closed_at is not None)
 
 
 ENDLESS = {
@@ -243,8 +267,11 @@ ENDLESS = {
 @pytest.mark.parametrize("head", ENDLESS.values(), ids=ENDLESS)
 async def test_head_without_end_is_served_by_baseline(head: bytes, size: int) -> None:
     """ACCEPTANCE 10: long before any time-out."""
-    script = [Read(), Send(head, size, 0.001), Stall()]
+    script: list[Action] = [Read(), Send(head, size, 0.001), Stall()]
     slow = {"first_byte": "30s", "first_content": "30s"}
-    async with Stub() as stub, RawUpstream(script) as candidate:
-        async with running(apart(candidate.url, stub.url, timeouts=slow)) as lane:
-            assert_rescued(await ask(lane), "bad_body")
+    async with (
+        Stub() as stub,
+        RawUpstream(script) as candidate,
+        running(apart(candidate.url, stub.url, timeouts=slow)) as lane,
+    ):
+        assert_rescued(await ask(lane), "bad_body")

@@ -25,8 +25,8 @@ SHARED = ("tasks", "watchdog", "words")
 # The same input gives the same output, wherever and whenever.
 PURE = ("split", "wire", "policy.snapshot", "words")
 IMPURE_LIBRARIES = {
-    "aiohttp", "asyncio", "datetime", "http", "logging", "os", "pathlib", "random", "secrets", "select", "signal",
-    "socket", "ssl", "subprocess", "threading", "time", "uvloop",
+    "aiohttp", "asyncio", "datetime", "http", "logging", "os", "pathlib", "random", "secrets", "select",
+    "signal", "socket", "ssl", "subprocess", "threading", "time", "uvloop",
 }  # fmt: skip
 
 MAX_LINES = 400

@@ -22,15 +22,22 @@ class Source(Protocol):
 class Client(Protocol):
     """One request of one client."""
 
-    method: str
+    method: bytes
     http_10: bool
     target: bytes  # path and query as sent; never a scheme or host
     fields: Sequence[Field]
-    content_length: int  # -1: chunked; 0: no body
-    expects_continue: bool
     started: bool  # whether a response has begun
-    stopping: bool  # whether we, not the client, end the request when it is cancelled
-    source: Source | None  # set while relaying
+
+    @property
+    def stopping(self) -> bool:
+        """Whether we, not the client, end the request when it is cancelled."""
+
+    @property
+    def source(self) -> Source | None:
+        """What is paused while the client is slow."""
+
+    @source.setter
+    def source(self, source: Source | None) -> None: ...
 
     def body_if_whole(self) -> bytes | None:
         """The body, if all of it has arrived; None where more is to come."""

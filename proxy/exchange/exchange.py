@@ -29,6 +29,7 @@ CHAT = b"/v1/chat/completions"
 FEEDBACK = b"/v1/feedback"
 
 _INTERNAL = ErrorAnswer(500, "server_error", "internal", "the proxy failed; its log says why")
+_CODING = bad_request("the only transfer coding supported is `chunked`", status=501)
 _NO_FEEDBACK = ErrorAnswer(501, "server_error", "not_available", "feedback is not stored by this version")
 
 
@@ -94,11 +95,13 @@ class Exchange:
         call.headers = headers = self._sorter_of(identity).sort(client.fields)
         if headers.hosts != 1 and not (headers.hosts == 0 and client.http_10):
             raise Refusal(bad_request("the request needs exactly one Host field"), Failure.BAD_REQUEST)
+        if (coding := headers.read.get(b"transfer-encoding")) is not None and coding.strip().lower() != b"chunked":
+            raise Refusal(_CODING, Failure.BAD_REQUEST)
         path = client.target
         if path.startswith(AGENT_PATH):
             call.path_agent, path = split_agent_path(path)
             call.path = path
-        if client.method == "POST":
+        if client.method == b"POST":
             bare = path.partition(b"?")[0]
             if bare == CHAT:
                 call.route = "chat"
@@ -169,7 +172,7 @@ class Exchange:
         call.ttft = time.perf_counter() - call.started
         fields = response_block(reply.head) + call.added_fields()
         if reply.ended:
-            if client.method == "HEAD" and (length := reply.field(b"content-length")):
+            if client.method == b"HEAD" and (length := reply.field(b"content-length")):
                 fields += b"Content-Length: %b\r\n" % length
             client.respond(reply.status, fields, reply.held)
             return

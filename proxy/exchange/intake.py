@@ -36,30 +36,30 @@ def whole_body(call: CallState, buffered: Buffered) -> bytes | None:
     Raises Refusal: too large, no room, or not plain JSON.  An announced length is judged before
     anything is read.
     """
-    client, limits = call.client, call.policy.limits
-    encoding = call.headers.read.get(b"content-encoding")
+    read, limits = call.headers.read, call.policy.limits
+    encoding = read.get(b"content-encoding")
     if encoding is not None and encoding.lower() != b"identity":
         raise Refusal(
             bad_request("a chat request body must not be compressed", "unsupported_encoding", 415),
             Failure.BAD_REQUEST,
         )
-    length = client.content_length
-    if length > 0:
-        buffered.hold(call, length, limits)
-    whole = client.body_if_whole()
-    if whole is not None and length < 0:
+    length = read.get(b"content-length")
+    if length is not None:
+        buffered.hold(call, int(length), limits)
+    whole = call.client.body_if_whole()
+    if whole is not None and length is None:
         buffered.hold(call, len(whole), limits)
     return whole
 
 
 async def read_body(call: CallState, buffered: Buffered) -> bytes:
     """The body as it arrives.  Raises Refusal: too large, no room, malformed, or too slow."""
-    client = call.client
-    if client.expects_continue:
+    client, read = call.client, call.headers.read
+    if b"expect" in read and not client.http_10:
         client.send_continue()
     pieces = []
     while piece := await client.body_chunk():
-        if client.content_length < 0:
+        if b"content-length" not in read:
             buffered.hold(call, len(piece), call.policy.limits)
         pieces.append(piece)
     return b"".join(pieces)

@@ -33,7 +33,7 @@ async def pass_through(call: CallState, pools: Pools, loop: asyncio.AbstractEven
         return reply
     framing = b"Content-Length: %d\r\n" % len(whole) if whole or b"content-length" in call.headers.read else b""
     request = _head(call, upstream, framing) + whole
-    head_only = client.method == "HEAD"
+    head_only = client.method == b"HEAD"
     sent = send_pooled(pool, request, reply, loop, head_only=head_only)
     await settle(pool, request, reply, call.deadline, loop, sent=sent, head_only=head_only)
     return reply
@@ -46,15 +46,15 @@ def _head(call: CallState, upstream: UpstreamPolicy, framing: bytes) -> bytes:
 
 async def _stream(call: CallState, pool: Pool, reply: Reply, upstream: UpstreamPolicy) -> None:
     client = call.client
-    length = client.content_length
+    length = call.headers.read.get(b"content-length")
     try:
         connection = await pool.connect_new(upstream.timeouts.connect)
     except UpstreamError as error:
         reply.on_failure(error.failure)
         return
-    framing = _CHUNKED if length < 0 else b"Content-Length: %d\r\n" % length
+    framing = _CHUNKED if length is None else b"Content-Length: %b\r\n" % length
     connection.send(_head(call, upstream, framing), reply, reply.begin(connection, NEVER), more=True)
-    if client.expects_continue:
+    if b"expect" in call.headers.read and not client.http_10:
         client.send_continue()
     await _send_body(call, connection, reply)
     await reply.settled
@@ -63,7 +63,7 @@ async def _stream(call: CallState, pool: Pool, reply: Reply, upstream: UpstreamP
 async def _send_body(call: CallState, connection: Connection, reply: Reply) -> None:
     """The client's body, piece by piece, until its end or until the upstream has answered already."""
     client = call.client
-    chunked = client.content_length < 0
+    chunked = b"content-length" not in call.headers.read
     loop = asyncio.get_running_loop()
     while not reply.settled.done():
         reply.begin(connection, NEVER)  # waiting for the client is not the upstream's silence

@@ -9,13 +9,13 @@ from proxy.wire.headers import RequestHeaders
 
 
 def request_head(  # noqa: PLR0913 each part of a head comes from somewhere else
-    method: str, path: bytes, headers: RequestHeaders, upstream: UpstreamPolicy, framing: bytes, encoding: bytes
+    method: bytes, path: bytes, headers: RequestHeaders, upstream: UpstreamPolicy, framing: bytes, encoding: bytes
 ) -> bytes:
     """Request line to blank line.  `framing` is the Content-Length or Transfer-Encoding line, or empty."""
     authorization = upstream.authorization or headers.read.get(b"authorization")
     credentials = b"" if authorization is None else b"Authorization: %b\r\n" % authorization
     return b"%b %b%b HTTP/1.1\r\nHost: %b\r\n%b%bAccept-Encoding: %b\r\n%b\r\n" % (
-        method.encode(),
+        method,
         upstream.prefix,
         path,
         upstream.host_header,

@@ -12,7 +12,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from proxy.admin.app import admin_app
 from proxy.exchange.exchange import Exchange
 from proxy.ledger import Ledger
-from proxy.listener.protocol import DataServer
+from proxy.listener.connection import Listener
 from proxy.policy.snapshot import Policy
 from proxy.telemetry.metrics import Metrics, gauge
 from proxy.words import Record
@@ -50,7 +50,7 @@ class Service:
         self._debug = log.isEnabledFor(logging.DEBUG)
         self.exchange = Exchange(policy, self._settle if ledger or self._debug else self.metrics.settle, self._loop)
         self._known_cache: tuple[Policy, frozenset[str]] = (policy, _models(policy))
-        self._server = DataServer(self.exchange.handle, lambda: self.exchange.policy.limits, self._loop)
+        self._listener = Listener(self.exchange.handle, lambda: self.exchange.policy.limits, self._loop)
         self._data: asyncio.Server | None = None
         self._admin: web.AppRunner | None = None
         self._hurry = asyncio.Event()
@@ -73,12 +73,12 @@ class Service:
     @property
     def ready(self) -> bool:
         """Whether new requests are welcome."""
-        return self._data is not None and not self._server.draining
+        return self._data is not None and not self._listener.draining
 
     @property
     def connections(self) -> int:
         """Open client connections."""
-        return len(self._server.open)
+        return len(self._listener.open)
 
     async def start(self) -> None:
         """Listen.  Raises OSError where an address is taken."""
@@ -88,7 +88,7 @@ class Service:
         try:
             await web.TCPSite(runner, *self._admin_address, reuse_address=True).start()
             self._data = await self._loop.create_server(
-                self._server, *self._data_address, backlog=BACKLOG, reuse_address=True
+                self._listener, *self._data_address, backlog=BACKLOG, reuse_address=True
             )
         except OSError:
             await runner.cleanup()
@@ -116,26 +116,26 @@ class Service:
     async def stop(self) -> None:
         """Drain: refuse nothing that can finish within the limit, then close everything."""
         limits = self.exchange.policy.limits
-        server = self._server
-        server.draining = True  # readiness fails, answers say `Connection: close`
-        log.info("draining: %d requests in flight, %d connections", self.exchange.in_flight, len(server.open))
+        listener = self._listener
+        listener.draining = True  # readiness fails, answers say `Connection: close`
+        log.info("draining: %d requests in flight, %d connections", self.exchange.in_flight, len(listener.open))
         await self._wait(limits.drain_delay)
         if self._data is not None:
             self._data.close()
         started = self._loop.time()
-        while server.open and not self._hurry.is_set():
+        while listener.open and not self._hurry.is_set():
             elapsed = self._loop.time() - started
             if elapsed >= limits.drain:
                 break
             if elapsed >= min(IDLE_GRACE, limits.drain / 2):
-                for connection in list(server.open):
+                for connection in list(listener.open):
                     connection.close_idle()
             await self._wait(DRAIN_POLL)
-        if server.open:
-            log.warning("drain over: cutting %d connections", len(server.open))
-        for connection in list(server.open):
+        if listener.open:
+            log.warning("drain over: cutting %d connections", len(listener.open))
+        for connection in list(listener.open):
             connection.stop()
-        while server.open or self.exchange.in_flight:
+        while listener.open or self.exchange.in_flight:
             await asyncio.sleep(0)
         self.exchange.pools.close_idle()
         if self._folding is not None:

@@ -73,7 +73,12 @@ async def test_request_that_may_be_read_in_two_ways_reaches_the_upstream_at_most
 
 @pytest.mark.parametrize(
     "noise",
-    [b"\r\n" * 20, b"GET / HTT", b"\x16", b"POST /v1/embeddings HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc"],
+    [
+        b"\r\n" * 20,
+        b"GET / HTT",
+        b"\x16",
+        b"POST /v1/embeddings HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc",
+    ],
     ids=["empty lines", "half a line", "one byte of TLS", "half a body"],
 )
 async def test_connection_that_ends_before_its_request_leaves_nothing_behind(

@@ -44,7 +44,9 @@ async def not_ready(proxy: Served) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_everything_that_can_finish_within_the_grace_finishes(tmp_path: Path, number: signal.Signals) -> None:
+async def test_everything_that_can_finish_within_the_grace_finishes(
+    tmp_path: Path, number: signal.Signals
+) -> None:
     """ACCEPTANCE 31: streams, slow answers, half-sent heads and bodies, idle connections."""
     body = chat_body()
     announced = HEAD % b"/v1/chat/completions" + b"Content-Length: %d\r\n\r\n" % len(body)
@@ -239,7 +241,10 @@ async def test_stream_cut_by_the_drain_ends_with_an_error_event() -> None:
 
 @pytest.mark.parametrize(
     "first",
-    [chat(headers=[("x-stub-fault", "silence")]), HEAD % b"/v1/chat/completions" + b"Content-Length: 99\r\n\r\n{"],
+    [
+        chat(headers=[("x-stub-fault", "silence")]),
+        HEAD % b"/v1/chat/completions" + b"Content-Length: 99\r\n\r\n{",
+    ],
     ids=["waiting for the upstream", "waiting for the client"],
 )
 async def test_request_beyond_the_bound_is_never_answered_well_and_recorded_as_shutdown(first: bytes) -> None:

@@ -33,7 +33,18 @@ OTHER_AGENT = {"content_agent": {"fine_tuned": "ft:content", "fallback": BASELIN
         (["key"], chat(agent=None, headers=[("authorization", f"bearer   {TOKEN} ")])),
         (["default:qa_agent"], chat(agent=None)),
     ],
-    ids=["header", "header in capitals", "baggage", "path", "body", "metadata", "model", "key", "key in lower case", "default"],
+    ids=[
+        "header",
+        "header in capitals",
+        "baggage",
+        "path",
+        "body",
+        "metadata",
+        "model",
+        "key",
+        "key in lower case",
+        "default",
+    ],
 )
 async def test_agent_is_found_in_every_source(sources: list[str], data: bytes) -> None:
     identity: dict[str, Any] = {"agent": sources}
@@ -70,7 +81,10 @@ async def test_user_is_found_in_every_source_and_decides_alike(
     if isinstance(data, bytes):
         asked = chat(data.replace(b"{}", user.encode()), user=None)
     else:
-        asked = chat(user=None, headers=[(source.split(":")[0].replace("header", "x-user-id"), data.format(user))])
+        asked = chat(
+            user=None,
+            headers=[(source.split(":", maxsplit=1)[0].replace("header", "x-user-id"), data.format(user))],
+        )
     async with Stub() as stub, running(policy_of(stub.url, identity={"user": [source.format(user)]})) as lane:
         assert (await ask(lane, asked)).status == 200
         record = await lane.record()
@@ -169,8 +183,12 @@ async def test_request_without_a_user_is_unassigned_and_on_the_baseline(data: by
     assert (record.decision.assignment, record.decision.bucket) == ("unassigned", -1)
 
 
-@pytest.mark.parametrize(("percentage", "served"), [(0, {BASELINE}), (50, {BASELINE, FINETUNED}), (100, {FINETUNED})])
-async def test_random_draws_requests_without_a_user_by_the_percentage(percentage: int, served: set[str]) -> None:
+@pytest.mark.parametrize(
+    ("percentage", "served"), [(0, {BASELINE}), (50, {BASELINE, FINETUNED}), (100, {FINETUNED})]
+)
+async def test_random_draws_requests_without_a_user_by_the_percentage(
+    percentage: int, served: set[str]
+) -> None:
     policy = {"ab_testing": {"rollout_percentage": percentage}, "identity": {"on_missing_user": "random"}}
     async with Stub() as stub, running(policy_of(stub.url, **policy)) as lane:
         for _ in range(60):  # both models of a fair draw are missed once in 2^59
@@ -190,9 +208,13 @@ async def test_reject_answers_400_without_a_user(data: bytes) -> None:
         assert (await ask(lane, chat())).status == 200
 
 
-@pytest.mark.parametrize(("asked", "model"), [("finetuned", FINETUNED), ("baseline", BASELINE), ("Baseline ", BASELINE)])
+@pytest.mark.parametrize(
+    ("asked", "model"), [("finetuned", FINETUNED), ("baseline", BASELINE), ("Baseline ", BASELINE)]
+)
 @pytest.mark.parametrize("user", [FINETUNED_USER, BASELINE_USER, None])
-async def test_override_forces_the_variant_where_it_is_allowed(asked: str, model: str, user: str | None) -> None:
+async def test_override_forces_the_variant_where_it_is_allowed(
+    asked: str, model: str, user: str | None
+) -> None:
     async with Stub() as stub, running(policy_of(stub.url, identity={"allow_override": True})) as lane:
         answer = await ask(lane, chat(user=user, headers=[("x-splitlane-variant", asked)]))
         record = await lane.record()
@@ -226,7 +248,12 @@ async def test_override_is_ignored_where_it_is_not_allowed(user: str, model: str
 @pytest.mark.parametrize("target", ["/v1/chat/completions", "/v1/embeddings"])
 async def test_identity_headers_reach_the_upstream_only_with_forward(forward: bool, target: str) -> None:
     identity = {"forward": forward, "allow_override": True}
-    fields = [("baggage", "a=b"), ("X-Splitlane-Variant", "baseline"), ("X-User-Id-Too", "u"), ("X-USER-ID", "second")]
+    fields = [
+        ("baggage", "a=b"),
+        ("X-Splitlane-Variant", "baseline"),
+        ("X-User-Id-Too", "u"),
+        ("X-USER-ID", "second"),
+    ]
     async with Stub() as stub, running(policy_of(stub.url, identity=identity)) as lane:
         await ask(lane, chat(target=target, headers=fields))
         (call,) = stub.calls
@@ -242,7 +269,9 @@ async def test_other_routes_go_to_the_agents_baseline_upstream_without_the_agent
     async with RawUpstream([Read(), Send(ok)]) as up, RawUpstream([Read(), Send(ok)]) as second:
         policy = policy_of(
             up.url,
-            upstreams={"second": {"base_url": f"{second.url}/base", "dialect": "openai", "api_key": "sk-second"}},
+            upstreams={
+                "second": {"base_url": f"{second.url}/base", "dialect": "openai", "api_key": "sk-second"}
+            },
             agents={"qa_agent": {"fallback": {"upstream": "second", "model": BASELINE}}},
         )
         async with running(policy) as lane:

@@ -22,7 +22,11 @@ ANYWHERE = {
     "data",
     [
         chat(agent="qa_agent\x0bX-Evil: 1", user="u"),
-        chat(agent=None, user=None, headers=[("baggage", "agent=a%0d%0aX-Evil:%201,user.id=a%0d%0aX-Evil:%201")]),
+        chat(
+            agent=None,
+            user=None,
+            headers=[("baggage", "agent=a%0d%0aX-Evil:%201,user.id=a%0d%0aX-Evil:%201")],
+        ),
         chat(agent=None, user=None, target="/agents/a%0d%0aX-Evil:%201/v1/chat/completions"),
         chat(chat_body(metadata={"agent": EVIL, "user_id": EVIL}), agent=None, user=None),
         chat(chat_body(agent=EVIL, user=EVIL), agent=None, user=None),
@@ -32,7 +36,18 @@ ANYWHERE = {
         chat(user=None, headers=[("baggage", "user.id=a%0d%0aX-Evil:%201%00")]),
         chat(target="/v1/chat/completions?a=%0d%0aX-Evil:%201"),
     ],
-    ids=["header", "baggage", "path", "metadata", "body", "model", "user", "user in metadata", "user in baggage", "query"],
+    ids=[
+        "header",
+        "baggage",
+        "path",
+        "metadata",
+        "body",
+        "model",
+        "user",
+        "user in metadata",
+        "user in baggage",
+        "query",
+    ],
 )
 async def test_line_breaks_in_names_become_no_fields_and_no_log_lines(
     data: bytes, caplog: pytest.LogCaptureFixture
@@ -93,7 +108,9 @@ async def test_malformed_field_of_an_upstream_reaches_no_client(target: str, fie
     assert head.startswith((b"HTTP/1.1 200 ", b"HTTP/1.1 502 "))
     lines = head.split(b"\r\n")[1:]
     assert not any(line.lower().startswith((b"x-evil", b" ", b"\t")) for line in lines)
-    assert all(b":" in line and b"\r" not in line and b"\n" not in line and b"\x00" not in line for line in lines)
+    assert all(
+        b":" in line and b"\r" not in line and b"\n" not in line and b"\x00" not in line for line in lines
+    )
     assert head.lower().count(b"content-length:") + head.lower().count(b"transfer-encoding:") == 1
     assert b"gzip" not in head.lower()
 

@@ -84,7 +84,10 @@ async def test_expected_body_within_the_limit_is_asked_for() -> None:
 async def test_pass_through_body_over_the_limit_is_streamed(target: str) -> None:
     """DESIGN §3.3: only what is held counts."""
     body = b"x" * 300_000
-    async with RawUpstream([Read(), Send(response(b"{}"))]) as up, running(policy_of(up.url, **SMALL)) as lane:
+    async with (
+        RawUpstream([Read(), Send(response(b"{}"))]) as up,
+        running(policy_of(up.url, **SMALL)) as lane,
+    ):
         assert (await ask(lane, request("POST", target, body))).status == 200
     assert up.requests[0].partition(b"\r\n\r\n")[2] == body
 
@@ -105,7 +108,10 @@ REFUSED = {
 async def test_refused_request_whose_body_still_arrives_gets_the_answer(start: bytes, status: int) -> None:
     """ACCEPTANCE 30: a client that sends all before it reads finds the answer, not a reset."""
     early = response(b'{"error":null}', 403)
-    async with RawUpstream([Read(body=False), Send(early), Stall()]) as up, running(policy_of(up.url, **SMALL)) as lane:
+    async with (
+        RawUpstream([Read(body=False), Send(early), Stall()]) as up,
+        running(policy_of(up.url, **SMALL)) as lane,
+    ):
         async with RawClient(lane.host, lane.port) as client:
             await client.send(start)
             await client.send(b"x" * 4_000_000, size=100_000, pause=0.005)
@@ -119,7 +125,11 @@ async def test_refused_request_whose_body_still_arrives_gets_the_answer(start: b
 async def test_refused_chunked_body_that_still_arrives_gets_the_answer() -> None:
     """ACCEPTANCE 30."""
     piece = b"19000\r\n" + b" " * 0x19000 + b"\r\n"
-    async with Stub() as stub, running(policy_of(stub.url, **SMALL)) as lane, RawClient(lane.host, lane.port) as client:
+    async with (
+        Stub() as stub,
+        running(policy_of(stub.url, **SMALL)) as lane,
+        RawClient(lane.host, lane.port) as client,
+    ):
         await client.send(HEAD % CHAT.encode() + b"Transfer-Encoding: chunked\r\n\r\n")
         await client.send(piece * 40 + b"0\r\n\r\n", size=len(piece), pause=0.005)
         answer = await client.read_response()
@@ -240,7 +250,9 @@ async def test_reader_that_stops_is_dropped_by_the_write_stall(target: str) -> N
     endless = opening + b'{"choices":[{"message":{"content":"' + b"x" * 59_999_000
 
     async with (
-        RawUpstream(lambda number: [Read(), Send(endless), Stall()] if number == 1 else [Read(), Send(ANSWER)]) as up,
+        RawUpstream(
+            lambda number: [Read(), Send(endless), Stall()] if number == 1 else [Read(), Send(ANSWER)]
+        ) as up,
         running(policy_of(up.url, **FAST)) as lane,
         RawClient(lane.host, lane.port, receive_buffer=4096) as client,
     ):

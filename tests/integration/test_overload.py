@@ -107,7 +107,10 @@ async def test_admitted_requests_are_not_slowed_by_those_refused() -> None:
 async def test_clients_that_leave_give_their_places_back(stream: bool, rst: bool) -> None:
     """ACCEPTANCE 29: in-flight returns to 0, whoever ends the request."""
     fault = "drip=0.05" if stream else "silence"
-    async with Stub(StubConfig(faults={"*": fault}, words=200)) as stub, running(policy_of(stub.url, **limits())) as lane:
+    async with (
+        Stub(StubConfig(faults={"*": fault}, words=200)) as stub,
+        running(policy_of(stub.url, **limits())) as lane,
+    ):
         for _ in range(2):
             clients = [RawClient(lane.host, lane.port) for _ in range(LIMIT)]
             before = len(stub.calls)

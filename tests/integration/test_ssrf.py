@@ -48,7 +48,11 @@ async def test_target_never_chooses_the_upstream(target: str, seen: bytes) -> No
 @pytest.mark.parametrize(
     "fields",
     [
-        [("X-Forwarded-Host", "{elsewhere}"), ("X-Forwarded-Proto", "https"), ("Forwarded", "host={elsewhere}")],
+        [
+            ("X-Forwarded-Host", "{elsewhere}"),
+            ("X-Forwarded-Proto", "https"),
+            ("Forwarded", "host={elsewhere}"),
+        ],
         [("X-Original-URL", "http://{elsewhere}/"), ("X-Rewrite-URL", "http://{elsewhere}/")],
         [("X-Host", "{elsewhere}"), ("Proxy-Connection", "keep-alive"), ("X-Upstream", "{elsewhere}")],
         [("Connection", "Host")],
@@ -96,7 +100,9 @@ async def test_fine_tune_that_redirects_is_answered_by_the_baseline(status: int)
             assert answer.status == 200
             assert (await lane.record()).fallback == "bad_body"
         assert elsewhere.connections == []
-        assert [model.encode() in sent for model, sent in zip((FINETUNED, BASELINE), up.requests, strict=True)]
+        assert [
+            model.encode() in sent for model, sent in zip((FINETUNED, BASELINE), up.requests, strict=True)
+        ]
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])

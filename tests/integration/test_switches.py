@@ -10,10 +10,18 @@ from proxy.policy.compile import compile_policy
 from proxy.policy.load import parse_policy, policy_hash
 from proxy.policy.snapshot import Policy
 from proxy.stub import Stub
-from proxy.words import Dialect
 from proxy.stub.config import StubConfig
+from proxy.words import Dialect
 from tests.integration.asking import ask, chat
-from tests.support.lane import BASELINE, BASELINE_USER, FINETUNED, FINETUNED_USER, policy_file, policy_of, running
+from tests.support.lane import (
+    BASELINE,
+    BASELINE_USER,
+    FINETUNED,
+    FINETUNED_USER,
+    policy_file,
+    policy_of,
+    running,
+)
 
 USERS = [f"person-{number}" for number in range(200)]
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from proxy.policy.config_identity import parse_source
 from proxy.policy.snapshot import IdentityPolicy
-from proxy.split.identity import Evidence, identify_agent, identify_user, split_agent_path
+from proxy.split.identity import identify_agent, identify_user, split_agent_path
 from proxy.wire.body import Body
 
 TOKEN = b"sk-qa"
@@ -36,58 +37,66 @@ def identity(*, agent: list[str] | None = None, user: list[str] | None = None) -
     )
 
 
-def evidence(
-    headers: dict[bytes, bytes] | None = None, path_agent: bytes | None = None, body: bytes | None = b"{}"
-) -> Evidence:
-    return Evidence(headers or {}, path_agent, None if body is None else Body(body))
+class Asked(NamedTuple):
+    """What a request says about who sent it."""
+
+    headers: dict[bytes, bytes] = {}  # lower-case names
+    path_agent: bytes | None = None
+    body: bytes | None = b"{}"  # None: not held
+
+    @property
+    def parsed(self) -> Body | None:
+        return None if self.body is None else Body(self.body)
 
 
-def user_of(body: bytes, *sources: str) -> bytes | None:
-    return identify_user(identity(user=list(sources) or DEFAULT_USER), evidence(body=body))
+def agent_of(asked: Asked, *sources: str) -> bytes | None:
+    policy = identity(agent=list(sources) or DEFAULT_AGENT)
+    return identify_agent(policy, asked.headers, asked.path_agent, asked.parsed, KNOWN)
 
 
-def agent_of(found: Evidence, *sources: str) -> bytes | None:
-    return identify_agent(identity(agent=list(sources) or DEFAULT_AGENT), found, KNOWN)
+def user_of(asked: Asked | bytes, *sources: str) -> bytes | None:
+    asked = Asked(body=asked) if isinstance(asked, bytes) else asked
+    return identify_user(identity(user=list(sources) or DEFAULT_USER), asked.headers, asked.parsed)
 
 
 # --- one source at a time ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("source", "found", "expected"),
+    ("source", "asked", "expected"),
     [
-        ("header:X-Agent", evidence({b"x-agent": b"qa_agent"}), b"qa_agent"),
-        ("header:x-agent", evidence({b"x-user-id": b"qa_agent"}), None),
-        ("header:x-agent", evidence({b"x-agent": b""}), None),
-        ("baggage:agent", evidence({b"baggage": b"a=b, agent = qa%5Fagent ;ttl=3, c=d"}), b"qa_agent"),
-        ("baggage:agent", evidence({b"baggage": b"agents=qa_agent"}), None),
-        ("baggage:agent", evidence(), None),
-        ("path", evidence(path_agent=b"qa_agent"), b"qa_agent"),
-        ("path", evidence(), None),
-        ("body:agent", evidence(body=b'{"agent": "qa_agent"}'), b"qa_agent"),
-        ("body:agent", evidence(body=None), None),
-        ("metadata:agent", evidence(body=b'{"metadata": {"agent": "qa_agent"}}'), b"qa_agent"),
-        ("metadata:agent", evidence(body=b'{"metadata": {"other": "qa_agent"}}'), None),
-        ("metadata:agent", evidence(body=b'{"metadata": "agent"}'), None),
-        ("metadata:agent", evidence(body=b'{"metadata": null}'), None),
-        ("metadata:agent", evidence(body=b"{}"), None),
-        ("metadata:agent", evidence(body=None), None),
-        ("model", evidence(body=b'{"model": "qa_agent"}'), b"qa_agent"),
-        ("model", evidence(body=b'{"model": "gpt-4o"}'), None),
-        ("key", evidence({b"authorization": b"Bearer sk-qa"}), b"qa_agent"),
-        ("key", evidence({b"authorization": b"bearer  sk-qa "}), b"qa_agent"),
-        ("key", evidence({b"authorization": b"Bearer sk-other"}), None),
-        ("key", evidence({b"authorization": b"Basic sk-qa"}), None),
-        ("key", evidence(), None),
-        ("default:qa_agent", evidence(), b"qa_agent"),
+        ("header:X-Agent", Asked({b"x-agent": b"qa_agent"}), b"qa_agent"),
+        ("header:x-agent", Asked({b"x-user-id": b"qa_agent"}), None),
+        ("header:x-agent", Asked({b"x-agent": b""}), None),
+        ("baggage:agent", Asked({b"baggage": b"a=b, agent = qa%5Fagent ;ttl=3, c=d"}), b"qa_agent"),
+        ("baggage:agent", Asked({b"baggage": b"agents=qa_agent"}), None),
+        ("baggage:agent", Asked(), None),
+        ("path", Asked(path_agent=b"qa_agent"), b"qa_agent"),
+        ("path", Asked(), None),
+        ("body:agent", Asked(body=b'{"agent": "qa_agent"}'), b"qa_agent"),
+        ("body:agent", Asked(body=None), None),
+        ("metadata:agent", Asked(body=b'{"metadata": {"agent": "qa_agent"}}'), b"qa_agent"),
+        ("metadata:agent", Asked(body=b'{"metadata": {"other": "qa_agent"}}'), None),
+        ("metadata:agent", Asked(body=b'{"metadata": "agent"}'), None),
+        ("metadata:agent", Asked(body=b'{"metadata": null}'), None),
+        ("metadata:agent", Asked(body=b"{}"), None),
+        ("metadata:agent", Asked(body=None), None),
+        ("model", Asked(body=b'{"model": "qa_agent"}'), b"qa_agent"),
+        ("model", Asked(body=b'{"model": "gpt-4o"}'), None),
+        ("key", Asked({b"authorization": b"Bearer sk-qa"}), b"qa_agent"),
+        ("key", Asked({b"authorization": b"bearer  sk-qa "}), b"qa_agent"),
+        ("key", Asked({b"authorization": b"Bearer sk-other"}), None),
+        ("key", Asked({b"authorization": b"Basic sk-qa"}), None),
+        ("key", Asked(), None),
+        ("default:qa_agent", Asked(), b"qa_agent"),
     ],
 )
-def test_agent_from_each_source(source: str, found: Evidence, expected: bytes | None) -> None:
-    assert agent_of(found, source) == expected
+def test_agent_from_each_source(source: str, asked: Asked, expected: bytes | None) -> None:
+    assert agent_of(asked, source) == expected
 
 
 def test_agent_that_the_policy_does_not_know_is_still_named() -> None:
-    assert agent_of(evidence({b"x-agent": b"stranger"})) == b"stranger"
+    assert agent_of(Asked({b"x-agent": b"stranger"})) == b"stranger"
 
 
 @pytest.mark.parametrize(
@@ -100,7 +109,7 @@ def test_agent_that_the_policy_does_not_know_is_still_named() -> None:
     ],
 )
 def test_first_source_that_has_an_agent_wins(hits: tuple[dict[bytes, bytes], bytes | None, bytes]) -> None:
-    assert agent_of(evidence(*hits)) == b"first"
+    assert agent_of(Asked(*hits)) == b"first"
 
 
 # --- the user, exactly as received ------------------------------------------------------------------
@@ -159,15 +168,13 @@ def test_user_of_a_number_is_the_user_of_its_digits() -> None:
 @pytest.mark.parametrize("blank", [b"", b" ", b"\t ", b" \t  "])
 def test_blank_user_is_no_user(blank: bytes) -> None:
     headers = {b"x-user-id": blank}
-    policy = identity(user=["header:x-user-id", "body:user"])
-    assert identify_user(policy, evidence(headers)) is None
-    assert identify_user(policy, evidence(headers, body=b'{"user": "alice"}')) == b"alice"
+    assert user_of(Asked(headers)) is None
+    assert user_of(Asked(headers, body=b'{"user": "alice"}')) == b"alice"
 
 
 def test_user_is_read_from_headers_where_no_body_is_held() -> None:
-    policy = identity(user=DEFAULT_USER)
-    assert identify_user(policy, evidence({b"baggage": b"user.id=%E2%82%AC"}, body=None)) == "€".encode()
-    assert identify_user(policy, evidence(body=None)) is None
+    assert user_of(Asked({b"baggage": b"user.id=%E2%82%AC"}, body=None)) == "€".encode()
+    assert user_of(Asked(body=None)) is None
 
 
 # --- agents in the path -----------------------------------------------------------------------------

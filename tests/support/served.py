@@ -1,7 +1,7 @@
 """`python -m proxy serve` as a process of its own, on free ports, with a policy file of the test's.
 
-    async with serving(write_policy(tmp_path, stub.url)) as proxy:
-        ...  # proxy.data, proxy.admin, proxy.terminate(), await proxy.exit_code()
+async with serving(write_policy(tmp_path, stub.url)) as proxy:
+    ...  # proxy.data, proxy.admin, proxy.terminate(), await proxy.exit_code()
 """
 
 import asyncio

@@ -25,6 +25,10 @@ def raw(fields: bytes = LENGTH, body: bytes = ANSWER, start: bytes = b"HTTP/1.1 
 def assert_fine_tunes(answer: RawResponse) -> None:
     assert (answer.status, answer.body, answer.clean_end) == (200, ANSWER, True)
     assert ours(answer)["served"] == FINETUNED
+    # Neither an interim answer's fields nor a trailer, a status line or half a line is among them.
+    theirs = [(name, value) for name, value in answer.headers if not name.startswith(b"x-splitlane-")]
+    assert {name for name, _ in theirs} <= {b"Content-Type", b"Content-Length", b"X-Odd", b"Connection"}
+    assert answer.head.all(b"content-type") == [b"application/json"]
 
 
 NONSENSE = {
@@ -55,6 +59,12 @@ NONSENSE = {
     "nul-in-a-value": raw(b"X-Odd: a\x00b\r\n" + LENGTH),
     "line-without-a-colon": raw(b"X-Odd\r\n" + LENGTH),
     "bare-cr": raw(b"X-Odd: a\rb\r\n" + LENGTH),
+    "bare-lf": raw(b"X-Odd: a\n" + LENGTH),
+    "bare-lf-everywhere": raw().replace(b"\r\n", b"\n"),
+    "bare-lf-at-the-end-of-the-head": raw(LENGTH, b"").replace(b"\r\n\r\n", b"\r\n\n") + ANSWER,
+    "folded-value": raw(b"X-Odd: a\r\n b\r\n" + LENGTH),
+    "space-in-a-name": raw(b"X Odd: a\r\n" + LENGTH),
+    "empty-name": raw(b": a\r\n" + LENGTH),
 }
 
 
@@ -123,6 +133,21 @@ async def test_sound_answer_is_passed_on_and_its_connection_used_again(actions: 
             for _ in range(3):
                 assert_fine_tunes(await ask(lane))
         assert len(candidate.connections) == 1
+
+
+@pytest.mark.parametrize("lines", [b"\r\n", b"\r\n\r\n"], ids=["one", "two"])
+async def test_empty_line_before_an_answer_is_skipped_or_refused(lines: bytes) -> None:
+    """ACCEPTANCE 3: what is passed on has all of its fields, and nothing that is none."""
+    async with (
+        Stub() as stub,
+        RawUpstream([Read(), Send(lines + raw()), Stall()]) as candidate,
+        running(apart(candidate.url, stub.url)) as lane,
+    ):
+        answer = await ask(lane)
+    if ours(answer)["served"] == FINETUNED:
+        assert_fine_tunes(answer)
+    else:
+        assert_rescued(answer, "bad_body")
 
 
 async def test_hint_is_no_body_marker_for_the_answer_behind_it() -> None:
@@ -268,7 +293,7 @@ ENDLESS = {
 async def test_head_without_end_is_served_by_baseline(head: bytes, size: int) -> None:
     """ACCEPTANCE 10: long before any time-out."""
     script: list[Action] = [Read(), Send(head, size, 0.001), Stall()]
-    slow = {"first_byte": "30s", "first_content": "30s"}
+    slow = {"first_byte": "3s", "first_content": "3s"}
     async with (
         Stub() as stub,
         RawUpstream(script) as candidate,

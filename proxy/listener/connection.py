@@ -1,0 +1,320 @@
+"""One client connection: llhttp in front, the exchange behind, nothing in between.
+
+Laws: requests are served one at a time, in order; what arrives meanwhile waits, bounded; bytes that
+cannot be framed with certainty end the connection, after an answer; a response is complete, or
+visibly not.
+
+aiohttp's connection makes a Request, a StreamReader and a parsed URL of every request, which took
+a third of the time of one here; it serves the admin listener, where that does not matter.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import cast
+
+import httptools
+
+from proxy.exchange.call import Refusal
+from proxy.exchange.client import Client, Source
+from proxy.listener.request import ClientRequest
+from proxy.policy.snapshot import LimitsPolicy
+from proxy.tasks import spawn
+from proxy.watchdog import NEVER, Watchdog
+from proxy.wire.errors import ErrorAnswer, bad_request
+from proxy.wire.headers import Field
+from proxy.words import Failure
+
+log = logging.getLogger("splitlane.listener")
+
+# Longer than any client pool keeps idle connections, so that the client closes first and never
+# sends into a closing one.
+KEEPALIVE = 620.0
+# How long a refused request's remaining bytes are read and dropped: closing at once would reset
+# the connection and take the answer with it.
+LINGER = 2.0
+# Unread bytes of a body, and requests behind the one being served, beyond which nothing is read.
+BODY_AHEAD = 256 * 1024
+REQUESTS_AHEAD = 16
+# A head may be this long: tokens and baggage grow, but not without end.
+MAX_HEAD = 64 * 1024
+
+_MALFORMED = bad_request("the request is not valid HTTP/1.1")
+_HEAD_TOO_LARGE = bad_request("the request's head is too large", "head_too_large", 431)
+_SLOW_HEAD = bad_request("the request's head took too long", "request_timeout", 408)
+_SLOW_BODY = Refusal(bad_request("the request's body took too long", "request_timeout", 408), Failure.BAD_REQUEST)
+
+
+class Listener:
+    """What all client connections share: who serves them, and whether the process is draining."""
+
+    def __init__(
+        self,
+        handle: Callable[[Client], Awaitable[None]],
+        limits: Callable[[], LimitsPolicy],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.handle = handle
+        self.limits = limits
+        self.loop = loop
+        self.draining = False
+        self.open: set[ClientConnection] = set()
+
+    def __call__(self) -> "ClientConnection":
+        """A connection for a socket that was accepted."""
+        return ClientConnection(self)
+
+
+class ClientConnection(asyncio.Protocol):
+    """A client's connection.  The httptools parser calls the methods named like its callbacks."""
+
+    __slots__ = (
+        "_arriving", "_broken", "_dog", "_fields", "_head", "_lingering", "_loop", "_parser", "_paused",
+        "_request", "_task", "_url", "_waiting", "_wake", "listener", "source", "stopping", "transport",
+    )  # fmt: skip
+
+    def __init__(self, listener: Listener) -> None:
+        self.listener = listener
+        self._loop = listener.loop
+        self._parser = httptools.HttpRequestParser(self)
+        self._dog = Watchdog(listener.loop, self._expired)
+        self._url = b""
+        self._fields: list[Field] = []
+        self._head = 0  # bytes of a head that is not complete
+        self._arriving: ClientRequest | None = None  # whose body is not complete
+        self._waiting: deque[ClientRequest] = deque()
+        self._request: ClientRequest | None = None  # being served
+        self._wake: asyncio.Future[None] | None = None  # what the task waits for
+        self._task: asyncio.Task[None] | None = None
+        self._broken: ErrorAnswer | None = None  # the answer to bytes that are no request
+        self._paused = False
+        self._lingering = False
+        self.source: Source | None = None
+        self.stopping = False
+        self.transport = cast("asyncio.Transport", None)  # set before anyone sees the connection
+
+    # --- asyncio.Protocol ---------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        self.listener.open.add(self)
+        self._dog.set(self._loop.time() + KEEPALIVE)
+        self._task = spawn(self._serve(), "client connection")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.listener.open.discard(self)
+        self._dog.close()
+        self.source = None
+        if self._task is not None:
+            self._task.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        if self._lingering or self._broken is not None:
+            return
+        fresh = self._arriving is None and not self._head
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._decline_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            self._break(_MALFORMED)
+        if self._wake is not None and (self._waiting or self._request is not None or self._broken is not None):
+            self._wake_up()
+        if fresh and self._arriving is None and not self._waiting and self._request is None:
+            # The beginning of a head, and no more: from here its time runs.
+            self._head = len(data)
+            self._dog.set(self._loop.time() + self.listener.limits().request_headers)
+        elif self._head:
+            self._head += len(data)
+            if self._head > MAX_HEAD:
+                self._break(_HEAD_TOO_LARGE)
+                self._wake_up()
+
+    def pause_writing(self) -> None:
+        if self.source is not None:
+            self.source.pause_reading()
+        self._dog.set(self._loop.time() + self.listener.limits().write_stall)
+
+    def resume_writing(self) -> None:
+        self._dog.deadline = NEVER
+        if self.source is not None:
+            self.source.resume_reading()
+
+    # --- httptools callbacks ------------------------------------------------------------------
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._fields.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        if self._arriving is not None:
+            return  # a declined upgrade's body: its head was read before
+        parser = self._parser
+        request = ClientRequest(self, parser.get_method(), self._url, self._fields)
+        self._url, self._fields = b"", []
+        self._head = 0
+        if not parser.should_keep_alive():
+            request.keep = False
+            request.http_10 = parser.get_http_version() == "1.0"
+        self._arriving = request
+        self._waiting.append(request)
+
+    def on_body(self, data: bytes) -> None:
+        request = self._arriving
+        if request is not None:
+            request.add(data)
+            if request.size > BODY_AHEAD:
+                self._pause_reading()
+
+    def on_message_complete(self) -> None:
+        request = self._arriving
+        if request is not None:
+            request.whole = True
+            self._arriving = None
+            if len(self._waiting) > REQUESTS_AHEAD:
+                self._pause_reading()
+
+    # --- the connection's task ----------------------------------------------------------------
+
+    async def _serve(self) -> None:
+        """Serve requests until the connection is not to be used again."""
+        waiting, handle = self._waiting, self.listener.handle
+        while True:
+            while not waiting:
+                if self._broken is not None:
+                    self._refuse(self._broken)
+                    return
+                await self.more()
+            self._dog.deadline = NEVER
+            request = self._request = waiting.popleft()
+            if self._paused:
+                self.resume_reading()
+            if request.target[:1] != b"/" or request.method != b"POST":
+                refusal = request.refusal()
+                if refusal is not None:
+                    self._refuse(refusal)
+                    return
+            await handle(request)
+            self._request = None
+            if not request.keep or self.transport.is_closing():
+                self._close(read_on=not request.whole)
+                return
+            if not waiting:
+                self._dog.set(self._loop.time() + KEEPALIVE)
+
+    async def more(self) -> None:
+        """Wait until something has arrived."""
+        self._wake = self._loop.create_future()
+        try:
+            await self._wake
+        finally:
+            self._wake = None
+
+    # --- used by the request being served -----------------------------------------------------
+
+    def start_body_time(self) -> None:
+        """From now on the body has its time limit."""
+        self._dog.set(self._loop.time() + self.listener.limits().request_body)
+
+    def end_body_time(self) -> None:
+        """The body is complete."""
+        self._dog.deadline = NEVER
+
+    def resume_reading(self) -> None:
+        """Room has been made for more."""
+        if self._paused:
+            self._paused = False
+            self.transport.resume_reading()
+
+    # --- used by the drain --------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """The process ends: cut what is in flight."""
+        self.stopping = True
+        if self._task is not None:
+            self._task.cancel()
+        self.transport.abort()
+
+    def close_idle(self) -> None:
+        """Close the connection if no request is on it, or on its way."""
+        if self._request is None and not self._waiting and not self._head:
+            self.transport.close()
+
+    # --- inside -------------------------------------------------------------------------------
+
+    def _wake_up(self) -> None:
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    def _pause_reading(self) -> None:
+        if not self._paused:
+            self._paused = True
+            self.transport.pause_reading()
+
+    def _break(self, answer: ErrorAnswer) -> None:
+        """What came is no HTTP: answer what was whole before it, then that, then close."""
+        log.warning("refused a malformed request")
+        self._broken = answer
+        if self._arriving is not None:
+            self._arriving.break_off()
+
+    def _decline_upgrade(self, rest: bytes) -> None:
+        """Serve a request that asks for another protocol as if it did not, and as the last one.
+
+        The parser stops at such a request's head, whatever body it announces; that body is framed
+        by another parser, from a head that says only its length.
+        """
+        request = self._waiting[-1] if self._waiting else self._request
+        if request is None:
+            return
+        request.keep = False
+        framing = [
+            b"%b: %b\r\n" % field
+            for field in request.fields
+            if field[0].lower() in (b"content-length", b"transfer-encoding")
+        ]
+        if not framing or request.method == b"CONNECT":
+            return
+        request.whole = False
+        self._arriving = request
+        self._parser = httptools.HttpRequestParser(self)
+        try:
+            self._parser.feed_data(b"POST / HTTP/1.1\r\n" + b"".join(framing) + b"\r\n")
+            self._parser.feed_data(rest)
+        except httptools.HttpParserError:
+            self._break(_MALFORMED)
+
+    def _refuse(self, answer: ErrorAnswer) -> None:
+        """Answer a request that the exchange never sees, and close."""
+        request = self._request or ClientRequest(self, b"", b"", [])
+        request.keep = False
+        request.respond(answer.status, answer.fields(), answer.body())
+        self._close(read_on=True)
+
+    def _close(self, *, read_on: bool) -> None:
+        """Close once all is written; with `read_on`, drop what the client still sends for a while."""
+        transport = self.transport
+        if read_on and not transport.is_closing():
+            self._lingering = True
+            transport.write_eof()
+            self.resume_reading()
+            self._dog.set(self._loop.time() + LINGER)
+        else:
+            transport.close()
+            self._dog.set(self._loop.time() + self.listener.limits().write_stall)
+
+    def _expired(self) -> None:
+        """The deadline of whatever phase this is has passed."""
+        request = self._request
+        if request is not None and not request.whole and not request.started:
+            request.break_off(_SLOW_BODY)
+            self._wake_up()
+        elif self._head and not self._lingering:
+            self._head = 0
+            self._broken = _SLOW_HEAD
+            self._wake_up()
+        else:
+            self.transport.abort()

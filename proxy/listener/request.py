@@ -1,0 +1,156 @@
+"""One request as the exchange sees it: its head, its body as it arrives, and the way to answer."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from proxy.exchange.call import Refusal
+from proxy.exchange.client import Source
+from proxy.wire.errors import ErrorAnswer, bad_request
+from proxy.wire.headers import Field
+from proxy.words import Failure
+
+if TYPE_CHECKING:
+    from proxy.listener.connection import ClientConnection
+
+# Bodies from here on are written by themselves: joining them to the head would copy them.
+LARGE = 64 * 1024
+
+_STATUS_LINE = {status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus}
+_METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
+_NO_BODY = frozenset({204, 304})
+_BAD_BODY = Refusal(bad_request("the request's body is not valid HTTP/1.1"), Failure.BAD_REQUEST)
+_TARGET = bad_request("the request target must be a path")
+_METHOD = bad_request("the method is not supported", status=405)
+
+
+class ClientRequest:
+    """The exchange's `Client`: one request on a connection."""
+
+    http_10 = False
+    keep = True  # whether the connection may serve another request after this one
+    started = False
+    whole = False  # the body has arrived
+    broken: Refusal | None = None  # why the body will never be whole
+    size = 0  # bytes of the body that wait to be read
+    _chunked = False
+    _timed = False  # the body's time limit runs
+
+    def __init__(self, connection: ClientConnection, method: bytes, target: bytes, fields: list[Field]) -> None:
+        self.connection = connection
+        self.method = method
+        self.target = target
+        self.fields = fields
+        self.pieces: list[bytes] = []
+
+    def refusal(self) -> ErrorAnswer | None:
+        """Why the exchange never sees this request; takes an absolute target's path."""
+        if self.method not in _METHODS:
+            return _METHOD
+        if not self.target.startswith(b"/"):
+            # Absolute form (RFC 9112 §3.2.2): its host is not looked at, the upstream is the policy's.
+            scheme, mark, rest = self.target.partition(b"://")
+            slash = rest.find(b"/")
+            if scheme.lower() not in (b"http", b"https") or not mark or slash < 0:
+                return _TARGET
+            self.target = rest[slash:]
+        return None
+
+    # --- Client -------------------------------------------------------------------------------
+
+    @property
+    def stopping(self) -> bool:
+        return self.connection.stopping
+
+    @property
+    def source(self) -> Source | None:
+        return self.connection.source
+
+    @source.setter
+    def source(self, source: Source | None) -> None:
+        self.connection.source = source
+
+    def body_if_whole(self) -> bytes | None:
+        if not self.whole:
+            return None
+        pieces, self.pieces = self.pieces, []
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def body_chunk(self) -> bytes:
+        while not self.pieces:
+            if self.broken is not None:
+                raise self.broken
+            if self.whole:
+                self.connection.end_body_time()
+                return b""
+            if not self._timed:
+                self._timed = True
+                self.connection.start_body_time()
+            await self.connection.more()
+        piece = b"".join(self.pieces)
+        self.pieces.clear()
+        self.size = 0
+        self.connection.resume_reading()
+        return piece
+
+    def body_progressed(self) -> None:
+        self._timed = False
+
+    def send_continue(self) -> None:
+        self.connection.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def respond(self, status: int, fields: bytes, body: bytes) -> None:
+        transport = self.connection.transport
+        if self.method == b"HEAD" or status in _NO_BODY:
+            transport.write(self._head(status, fields, b""))
+            return
+        head = self._head(status, fields, b"Content-Length: %d\r\n" % len(body))
+        if len(body) < LARGE:
+            transport.write(head + body)
+        else:
+            transport.write(head)
+            transport.write(body)
+
+    def start_stream(self, status: int, fields: bytes, length: int | None) -> None:
+        if length is not None:
+            framing = b"Content-Length: %d\r\n" % length
+        elif self.http_10:
+            framing = b""
+        else:
+            framing = b"Transfer-Encoding: chunked\r\n"
+            self._chunked = True
+        self.connection.transport.write(self._head(status, fields, framing))
+
+    def write(self, data: bytes) -> None:
+        self.connection.transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+
+    def end(self) -> None:
+        if self._chunked:
+            self.connection.transport.write(b"0\r\n\r\n")
+
+    def abort(self) -> None:
+        self.keep = False
+        if self.http_10:
+            # Nothing but a reset tells an HTTP/1.0 client that the body is short.
+            self.connection.transport.abort()
+
+    def _head(self, status: int, fields: bytes, framing: bytes) -> bytes:
+        self.started = True
+        line = _STATUS_LINE.get(status) or b"HTTP/1.1 %d \r\n" % status
+        if self.keep and self.whole and not self.connection.listener.draining:
+            return b"%b%b%b\r\n" % (line, fields, framing)
+        self.keep = False
+        return b"%b%b%bConnection: close\r\n\r\n" % (line, fields, framing)
+
+    # --- used by the connection ---------------------------------------------------------------
+
+    def add(self, data: bytes) -> None:
+        """A piece of the body arrived."""
+        self.pieces.append(data)
+        self.size += len(data)
+
+    def break_off(self, why: Refusal = _BAD_BODY) -> None:
+        """The rest of the body will not come."""
+        self.broken = why
+        self.keep = False

@@ -12,8 +12,8 @@ from proxy.wire.errors import bad_request
 _NOT_FOUND = bad_request("no such admin route; there are /livez, /readyz and /metrics", "not_found", 404)
 
 
-def admin_app(metrics: Metrics, ready: Callable[[], bool]) -> web.Application:
-    """`ready`: whether new requests are welcome (policy loaded, not draining)."""
+def admin_app(metrics: Metrics, flush: Callable[[], None], ready: Callable[[], bool]) -> web.Application:
+    """`flush` brings the metrics up to date; `ready`: whether new requests are welcome."""
     registry = CollectorRegistry()
     registry.register(metrics)
 
@@ -24,6 +24,7 @@ def admin_app(metrics: Metrics, ready: Callable[[], bool]) -> web.Application:
         return web.Response(text="ready\n") if ready() else web.Response(status=503, text="draining\n")
 
     async def scrape(_: web.Request) -> web.Response:
+        flush()
         return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def unknown(_: web.Request) -> web.Response:

@@ -6,22 +6,24 @@ Everything here happens before the commit point.
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable
 from email.utils import parsedate_to_datetime
 from random import uniform
 
 from proxy.exchange.breaker import Breaker, RetryBudget
-from proxy.exchange.call import CallState, Prepared
+from proxy.exchange.call import CallState
 from proxy.exchange.classify import BREAKING, RETRYABLE, judge
 from proxy.exchange.reply import Reply
 from proxy.exchange.request import request_head
-from proxy.exchange.send import discard, send_pooled, settle
-from proxy.policy.snapshot import Target
+from proxy.exchange.send import discard, send_fresh
+from proxy.policy.snapshot import AgentPolicy, FallbackPolicy, Target
 from proxy.upstream.dialect import render
 from proxy.upstream.pool import Pools
-from proxy.wire.usage import read_usage
-from proxy.words import Attempt, Failure, Variant
+from proxy.words import Failure, Variant
 
 log = logging.getLogger("splitlane.exchange")
+
+_BASELINE = Variant.BASELINE
 
 # Ends of a call that say nothing about the model: we had no room, no time, or nobody to answer.
 _TELLS_NOTHING = frozenset({Failure.OVERLOAD, Failure.TOTAL_TIMEOUT, Failure.CLIENT_GONE, Failure.SHUTDOWN})
@@ -47,22 +49,26 @@ class Attempts:
             breaker = self._breakers[key] = Breaker()
         return breaker
 
-    async def answer(self, call: CallState) -> Reply:
+    def answer(self, call: CallState) -> Awaitable[Reply]:
         """The reply that is to be committed: sound, or the last one there will be."""
-        agent = call.agent
-        assert agent is not None
         fallback = call.policy.fallback
         self._retries.deposit(fallback.retry_budget_ratio, fallback.retry_budget_min)
-        if call.decision.variant is Variant.FINETUNED:
-            reply = await self._finetuned(call, agent.finetuned)
-            failure = reply.failure
-            if failure is None or not fallback.enabled or failure not in fallback.on:
-                return reply
-            if self._loop.time() >= call.deadline:
-                return reply
-            discard(reply)
-            call.fallback = failure
-            log.warning("%s: %s failed (%s), %s answers", agent.name, agent.finetuned.model, failure, agent.baseline.model)
+        agent = call.agent
+        assert agent is not None
+        if call.decision.variant is _BASELINE:
+            return self._target(call, agent.baseline, fallback.retry_baseline)
+        return self._with_fallback(call, agent, fallback)
+
+    async def _with_fallback(self, call: CallState, agent: AgentPolicy, fallback: FallbackPolicy) -> Reply:
+        reply = await self._finetuned(call, agent.finetuned)
+        failure = reply.failure
+        if failure is None or not fallback.enabled or failure not in fallback.on:
+            return reply
+        if self._loop.time() >= call.deadline:
+            return reply
+        discard(reply)
+        call.fallback = failure
+        log.warning("%s: %s failed (%s), %s answers", agent.name, agent.finetuned.model, failure, agent.baseline.model)
         return await self._target(call, agent.baseline, fallback.retry_baseline)
 
     async def _finetuned(self, call: CallState, target: Target) -> Reply:
@@ -97,30 +103,35 @@ class Attempts:
         loop = self._loop
         upstream = target.upstream
         pool = self._pools.of(upstream)
-        prepared = _prepare(call, target)
+        request, usage_injected = _prepare(call, target)
+        call.served = target.model
         while True:
             started = time.perf_counter()
-            total = loop.time() + upstream.timeouts.total
-            total = call.deadline if call.deadline < total else total
+            now = loop.time()
+            total = now + upstream.timeouts.total
+            if call.deadline < total:
+                total = call.deadline
             reply = call.reply = Reply(loop, upstream.timeouts, total)
             if call.stream:
                 buffered = call.policy.limits.max_body if call.policy.fallback.buffer_stream else 0
-                reply.expect_stream(strip_usage=prepared.usage_injected, buffer_up_to=buffered)
-            sent = send_pooled(pool, prepared.request, reply, loop)
-            await settle(pool, prepared.request, reply, total, loop, sent=sent)
+                reply.expect_stream(strip_usage=usage_injected, buffer_up_to=buffered)
+            connection = pool.take()
+            if connection is not None:
+                connection.send(request, reply, reply.begin(connection, now))
+                await reply.settled
+            if connection is None or reply.is_stale:
+                await send_fresh(pool, request, reply, total, loop)
             if reply.failure is None:
                 _judge(reply)
             failure = reply.failure
             elapsed = time.perf_counter() - started
             call.blocked += elapsed
-            call.attempts.append(Attempt(upstream.name, target.model, reply.status, failure, elapsed))
-            if failure not in RETRYABLE or retries == 0:
-                call.served = target.model
+            call.attempts.append((upstream.name, target.model, reply.status, failure, elapsed))
+            if failure not in RETRYABLE or not retries:
                 return reply
             retries -= 1
             wait = self._may_retry(call, reply)
             if wait is None:
-                call.served = target.model
                 return reply
             discard(reply)
             await asyncio.sleep(wait)
@@ -143,8 +154,8 @@ class Attempts:
         return reply
 
 
-def _prepare(call: CallState, target: Target) -> Prepared:
-    """The request as `target` gets it."""
+def _prepare(call: CallState, target: Target) -> tuple[bytes, bool]:
+    """The request as `target` gets it, and whether its stream brings usage the client did not ask for."""
     agent, body = call.agent, call.body
     assert agent is not None
     assert body is not None
@@ -152,7 +163,7 @@ def _prepare(call: CallState, target: Target) -> Prepared:
     framing = b"Content-Length: %d\r\n" % len(new_body)
     # Answers are read on their way, so no encoding is asked for that we could not read.
     head = request_head(call.client.method, call.path, call.headers, target.upstream, framing, b"identity")
-    return Prepared(head + new_body, usage_injected)
+    return head + new_body, usage_injected
 
 
 def _judge(reply: Reply) -> None:
@@ -162,11 +173,10 @@ def _judge(reply: Reply) -> None:
             # Neither content nor an error in all that was held: pings, or nothing.
             reply.failure = Failure.BAD_BODY
         return
-    failure, answer = judge(reply.status, reply.held, complete=reply.ended)
+    failure, reply.answer = judge(reply.status, reply.held, complete=reply.ended)
     if failure is not None and (plain := reply.decoded()) is not None:
-        failure, answer = judge(reply.status, plain, complete=reply.ended)
+        failure, reply.answer = judge(reply.status, plain, complete=reply.ended)
     reply.failure = failure
-    reply.usage = read_usage(answer)
 
 
 def retry_after(reply: Reply, now: float) -> float | None:

@@ -12,7 +12,7 @@ from proxy.split.assign import UNASSIGNED
 from proxy.wire.body import Body
 from proxy.wire.errors import ErrorAnswer
 from proxy.wire.headers import NO_HEADERS, RequestHeaders
-from proxy.words import Attempt, Decision, Failure, Record, Usage
+from proxy.words import Attempt, Decision, Failure, Record
 
 # Agents outside the policy share one name, so that metrics stay bounded.
 OTHER = "other"
@@ -25,13 +25,6 @@ class Refusal(Exception):
         super().__init__(answer.message)
         self.answer = answer
         self.failure = failure
-
-
-class Prepared(NamedTuple):
-    """The request as one target gets it."""
-
-    request: bytes
-    usage_injected: bool  # the stream will bring a usage event that the client did not ask for
 
 
 class CallState:
@@ -57,18 +50,18 @@ class CallState:
     failure: Failure | None = None
     status = 0
     served = ""
-    usage: Usage | None = None
     blocked = 0.0
     ttft = -1.0
+    latency = 0.0
 
     def __init__(self, policy: Policy, client: Client) -> None:
         self.policy = policy
         self.client = client
         self.started = time.perf_counter()
         self.time = time.time()
-        self.request_id = uuid7(self.time)
+        self.request_id = _ids.new(self.time)
         self.path = client.target
-        self.attempts: list[Attempt] = []
+        self.attempts: list[tuple[str, str, int, Failure | None, float]] = []  # `Attempt`s to be
 
     def elapsed(self) -> float:
         """Seconds since the request's head."""
@@ -85,8 +78,8 @@ class CallState:
         return b"x-splitlane-request-id: %b\r\n%b" % (self.request_id.encode(), fields)
 
     def record(self) -> Record:
-        """The request's frozen account."""
-        agent = self.agent
+        """The settled request's frozen account."""
+        agent, reply = self.agent, self.reply
         percentage, salt = (0.0, "") if agent is None else (agent.percentage, agent.salt)
         return Record(
             self.request_id,
@@ -101,11 +94,11 @@ class CallState:
             self.status,
             self.failure,
             self.fallback,
-            tuple(self.attempts),
-            time.perf_counter() - self.started,
+            tuple(map(Attempt._make, self.attempts)),
+            self.latency,
             self.blocked,
             self.ttft,
-            self.usage,
+            None if reply is None else reply.usage,
             self.stream,
         )
 
@@ -127,8 +120,24 @@ def _added_fields(  # noqa: PLR0913 one argument per header
     return fields.encode()
 
 
-def uuid7(now: float) -> str:
-    """A UUIDv7 (RFC 9562 §5.7) of a Unix time in seconds: sortable by time, 74 random bits."""
-    stamp = "%012x" % int(now * 1000)
-    bits = getrandbits(74)
-    return f"{stamp[:8]}-{stamp[8:]}-7{bits & 0xFFF:03x}-{0x8000 | bits >> 12 & 0x3FFF:04x}-{bits >> 26:012x}"
+class RequestIds:
+    """UUIDv7 (RFC 9562 §5.7): sortable by time, random within a millisecond.
+
+    What ids of one millisecond share is written once: its time and 26 of the 74 random bits.
+    """
+
+    def __init__(self) -> None:
+        self._millisecond = 0
+        self._stamp = ""
+
+    def new(self, now: float) -> str:
+        """An id for Unix time `now`, seconds."""
+        millisecond = int(now * 1000)
+        if millisecond != self._millisecond:
+            self._millisecond = millisecond
+            stamp = f"{millisecond:012x}"
+            self._stamp = f"{stamp[:8]}-{stamp[8:]}-7{getrandbits(12):03x}-{0x8000 | getrandbits(14):04x}-"
+        return f"{self._stamp}{getrandbits(48):012x}"
+
+
+_ids = RequestIds()

@@ -21,9 +21,12 @@ from proxy.watchdog import NEVER
 from proxy.wire.body import Body, BodyError
 from proxy.wire.errors import ErrorAnswer, bad_request, failure_answer
 from proxy.wire.headers import RequestSorter, response_block
-from proxy.words import Decision, Failure, Usage, Variant
+from proxy.words import Decision, Failure, Variant
 
 log = logging.getLogger("splitlane.exchange")
+
+# Records are made this many at a time, and whenever `flush` is called: in one go they cost half.
+SETTLE_AT_ONCE = 64
 
 CHAT = b"/v1/chat/completions"
 FEEDBACK = b"/v1/feedback"
@@ -44,6 +47,7 @@ class Exchange:
         self.in_flight = 0
         self._sorter_policy: IdentityPolicy | None = None
         self._sorter = RequestSorter(frozenset(), forward=False)
+        self._settled: list[CallState] = []
         self._ledger = ledger
         self._loop = loop
 
@@ -126,9 +130,7 @@ class Exchange:
             call.agent = agent
             call.agent_name = agent.name
             call.decision = self._decide(call, agent)
-            total = agent.finetuned.upstream.timeouts.total
-            if (other := agent.baseline.upstream.timeouts.total) > total:
-                total = other
+            total = agent.total
         if body is not None and body.get("stream") is True:
             call.stream = True
         if (patience := read.get(b"x-stainless-read-timeout")) is not None:
@@ -188,18 +190,25 @@ class Exchange:
 
     def _settle(self, call: CallState) -> None:
         reply = call.reply
-        if reply is not None:
-            if not reply.ended and reply.connection is not None:
-                reply.connection.abort()
-            call.usage = reply.usage
-            if call.usage is None and reply.content_events:
-                call.usage = Usage(0, reply.content_events, estimated=True)
+        if reply is not None and not reply.ended and reply.connection is not None:
+            reply.connection.abort()
         if call.breaker is not None:
             self.attempts.conclude(call, call.failure)
         self.buffered.total -= call.buffered
         if call.admitted:
             self.in_flight -= 1
-        self._ledger(call.record())
+        call.body = None
+        call.latency = time.perf_counter() - call.started
+        settled = self._settled
+        settled.append(call)
+        if len(settled) >= SETTLE_AT_ONCE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand the records of settled requests to the ledger."""
+        settled, self._settled = self._settled, []
+        for call in settled:
+            self._ledger(call.record())
 
 
 def _seconds(value: bytes) -> float:

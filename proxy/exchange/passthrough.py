@@ -9,7 +9,7 @@ import asyncio
 from proxy.exchange.call import CallState
 from proxy.exchange.reply import Reply
 from proxy.exchange.request import request_head
-from proxy.exchange.send import send_pooled, settle
+from proxy.exchange.send import send_fresh
 from proxy.policy.snapshot import UpstreamPolicy
 from proxy.upstream.connection import Connection
 from proxy.upstream.pool import Pool, Pools, UpstreamError
@@ -34,8 +34,12 @@ async def pass_through(call: CallState, pools: Pools, loop: asyncio.AbstractEven
     framing = b"Content-Length: %d\r\n" % len(whole) if whole or b"content-length" in call.headers.read else b""
     request = _head(call, upstream, framing) + whole
     head_only = client.method == b"HEAD"
-    sent = send_pooled(pool, request, reply, loop, head_only=head_only)
-    await settle(pool, request, reply, call.deadline, loop, sent=sent, head_only=head_only)
+    connection = pool.take()
+    if connection is not None:
+        connection.send(request, reply, reply.begin(connection, loop.time()), head_only=head_only)
+        await reply.settled
+    if connection is None or reply.is_stale:
+        await send_fresh(pool, request, reply, call.deadline, loop, head_only=head_only)
     return reply
 
 

@@ -9,6 +9,7 @@ import asyncio
 import re
 import zlib
 from enum import Enum
+from typing import Any
 
 from proxy.exchange.client import Client
 from proxy.policy.snapshot import TimeoutsPolicy
@@ -50,8 +51,9 @@ class Reply:
     head = b""  # the lines of its fields
     failure: Failure | None = None
     ended = False  # the response is complete
-    usage: Usage | None = None
+    answer: Any = None  # a complete JSON answer, parsed
     content_events = 0
+    _usage: Usage | None = None  # as a stream reported it
     _mode = Mode.ANSWER
     _want_stream = False
     _strip_usage = False
@@ -100,15 +102,15 @@ class Reply:
     def on_body(self, data: bytes) -> None:
         if self._client is not None:
             self._relay(data)
-        elif self._reader is not None:
-            for event in self._reader.feed(data):
-                self._hold_event(event)
-            if self._size > (self._limit if self._mode is Mode.BUFFERED else HOLD_STREAM):
-                self._settle()
-        else:
+        elif self._reader is None:
             self._held.append(data)
             self._size += len(data)
             if self._size > self._limit:
+                self._settle()
+        else:
+            for event in self._reader.feed(data):
+                self._hold_event(event)
+            if self._size > (self._limit if self._mode is Mode.BUFFERED else HOLD_STREAM):
                 self._settle()
 
     def on_end(self, *, framed: bool) -> None:
@@ -146,6 +148,15 @@ class Reply:
         return (phase, failure) if phase < self._total else (self._total, Failure.TOTAL_TIMEOUT)
 
     # --- used by the exchange -----------------------------------------------------------------
+
+    @property
+    def usage(self) -> Usage | None:
+        """The tokens as the upstream counted them, else as we did."""
+        if self._usage is not None:
+            return self._usage
+        if self.content_events:
+            return Usage(0, self.content_events, estimated=True)
+        return read_usage(self.answer)
 
     def begin(self, connection: Connection, now: float) -> float:
         """The request is being written to `connection` at loop time `now`; when to look again."""
@@ -215,7 +226,7 @@ class Reply:
         if chunk is not None:
             usage = read_usage(chunk)
             if usage is not None:
-                self.usage = usage
+                self._usage = usage
                 if self._strip_usage and not chunk.get("choices"):
                     return
         self._held.append(event)
@@ -258,7 +269,7 @@ class Reply:
             self.failure = Failure.STREAM_ERROR
         usage = read_usage(chunk) if chunk is not None else None
         if usage is not None:
-            self.usage = usage
+            self._usage = usage
             if self._strip_usage and not chunk.get("choices"):
                 return
         self._pass_on(event)

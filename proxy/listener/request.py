@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -37,11 +38,11 @@ class ClientRequest:
     _chunked = False
     _timed = False  # the body's time limit runs
 
-    def __init__(self, connection: ClientConnection, method: bytes, target: bytes, fields: list[Field]) -> None:
+    def __init__(self, connection: ClientConnection, method: bytes, target: bytes, fields: Sequence[Field]) -> None:
         self.connection = connection
         self.method = method
         self.target = target
-        self.fields = fields
+        self.fields: Sequence[Field] = fields
         self.pieces: list[bytes] = []
 
     def refusal(self) -> ErrorAnswer | None:

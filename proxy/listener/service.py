@@ -25,8 +25,8 @@ IDLE_GRACE = 0.5
 # How often a drain looks whether it is done, seconds.
 DRAIN_POLL = 0.02
 BACKLOG = 4096
-# Seconds between two foldings of settled records into the metrics: bounds what is pending.
-FOLD_EVERY = 0.1
+# Seconds that a settled request's record may wait for others.
+FLUSH_EVERY = 0.05
 
 
 class Address(NamedTuple):
@@ -54,7 +54,7 @@ class Service:
         self._data: asyncio.Server | None = None
         self._admin: web.AppRunner | None = None
         self._hurry = asyncio.Event()
-        self._folding: asyncio.TimerHandle | None = None
+        self._flushing: asyncio.TimerHandle | None = None
 
     @property
     def data(self) -> Address:
@@ -82,7 +82,7 @@ class Service:
 
     async def start(self) -> None:
         """Listen.  Raises OSError where an address is taken."""
-        runner = web.AppRunner(admin_app(self.metrics, lambda: self.ready), access_log=None, shutdown_timeout=0.1)
+        runner = web.AppRunner(admin_app(self.metrics, self.exchange.flush, lambda: self.ready), access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         self._admin = runner
         try:
@@ -93,7 +93,7 @@ class Service:
         except OSError:
             await runner.cleanup()
             raise
-        self._fold()
+        self._flush()
 
     async def run_until_signalled(self) -> None:
         """Serve until SIGTERM or SIGINT, then drain; a second signal ends at once."""
@@ -138,16 +138,17 @@ class Service:
         while listener.open or self.exchange.in_flight:
             await asyncio.sleep(0)
         self.exchange.pools.close_idle()
-        if self._folding is not None:
-            self._folding.cancel()
+        if self._flushing is not None:
+            self._flushing.cancel()
+        self.exchange.flush()
         if self._admin is not None:
             await self._admin.cleanup()
         await asyncio.sleep(0)  # let closed transports go
         log.info("stopped")
 
-    def _fold(self) -> None:
-        self.metrics.fold()
-        self._folding = self._loop.call_later(FOLD_EVERY, self._fold)
+    def _flush(self) -> None:
+        self.exchange.flush()
+        self._flushing = self._loop.call_later(FLUSH_EVERY, self._flush)
 
     async def _wait(self, seconds: float) -> None:
         if seconds > 0 and not self._hurry.is_set():

@@ -114,20 +114,24 @@ def _agent(
         return Target(upstream, written.model, orjson.dumps(written.model))
 
     percentage = _effective_percentage(config, policy)
+    salt = config.salt if config.salt is not None else f"{name}/{config.fine_tuned.model}"
+    finetuned, baseline = target(config.fine_tuned), target(config.fallback)
     return AgentPolicy(
         name=name,
-        salt=config.salt if config.salt is not None else f"{name}/{config.fine_tuned.model}",
+        salt=salt,
         percentage=percentage,
         threshold=round(percentage * 100),
         everyone=policy.models.use_finetuned and not policy.ab_testing.enabled,
         unleash=(config.compat or policy.compat) == "unleash",
-        finetuned=target(config.fine_tuned),
-        baseline=target(config.fallback),
+        finetuned=finetuned,
+        baseline=baseline,
         defaults=tuple(
             (orjson.dumps(key), orjson.dumps(value))
             for key, value in (("max_tokens", config.max_tokens), ("temperature", config.temperature))
             if value is not None
         ),
+        hashed=salt.encode() + b":",
+        total=max(finetuned.upstream.timeouts.total, baseline.upstream.timeouts.total),
     )
 
 

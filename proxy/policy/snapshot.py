@@ -72,6 +72,8 @@ class AgentPolicy:
     finetuned: Target
     baseline: Target
     defaults: tuple[tuple[bytes, bytes], ...]  # (key, JSON value): params the client may leave out
+    hashed: bytes  # what is hashed before the user: the salt and a colon
+    total: float  # seconds a request may take: the larger of its two upstreams' limits
 
 
 class Source(NamedTuple):

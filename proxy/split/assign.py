@@ -14,8 +14,8 @@ from proxy.words import Assignment, Decision, Variant
 
 BUCKETS = 10_000
 
-_FINETUNED = Variant.FINETUNED
-_BASELINE = Variant.BASELINE
+_FINETUNED = (Variant.FINETUNED, Assignment.FINETUNED)
+_BASELINE = (Variant.BASELINE, Assignment.BASELINE)
 UNASSIGNED = Decision(Variant.BASELINE, Assignment.UNASSIGNED, -1)
 _EVERYONE = Decision(Variant.FINETUNED, Assignment.FINETUNED, -1)
 _OVERRIDES = {
@@ -35,17 +35,12 @@ def bucket_of(hashed: int) -> int:
 
 def assign(agent: AgentPolicy, user: bytes | None) -> Decision:
     """The variant of a user; `user` is exactly as received, None or blank where there is none."""
-    if user is None or not user.strip():
+    if not user or user.isspace():
         return _EVERYONE if agent.everyone else UNASSIGNED
-    hashed = murmur3(agent.salt, user)
+    hashed = mmh3.hash(agent.hashed + user, 0, False)
     bucket = (hashed * BUCKETS) >> 32
-    if agent.unleash:
-        finetuned = (hashed % 100) + 1 <= agent.percentage
-    else:
-        finetuned = bucket < agent.threshold
-    if finetuned:
-        return Decision(_FINETUNED, Assignment.FINETUNED, bucket)
-    return Decision(_BASELINE, Assignment.BASELINE, bucket)
+    finetuned = (hashed % 100) + 1 <= agent.percentage if agent.unleash else bucket < agent.threshold
+    return Decision(*_FINETUNED, bucket) if finetuned else Decision(*_BASELINE, bucket)
 
 
 def override(requested: bytes) -> Decision | None:

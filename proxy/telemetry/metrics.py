@@ -1,8 +1,7 @@
 """The Prometheus metrics of DESIGN §3.7.
 
-Settling a request only keeps its record: `settle` is a list's `append`.  Records are folded into plain
-numbers many at a time, when `fold` is called, and the exposition is built when somebody scrapes.  The
-event loop is the only writer, so there is no lock.
+Settling a request is a few additions on plain numbers: the event loop is the only writer, so there
+is no lock, and the exposition is built when somebody scrapes.
 """
 
 from bisect import bisect_left
@@ -67,16 +66,9 @@ class Metrics(Collector):
         self._fallbacks: dict[tuple[str, str], int] = {}
         self._assignments: dict[tuple[str, str], int] = {}
         self._overhead = Histogram(OVERHEAD_BUCKETS)
-        self._pending: list[Record] = []
-        self.settle: Callable[[Record], None] = self._pending.append
 
-    def fold(self) -> None:
-        """Count what has been settled since the last time."""
-        for record in self._pending:
-            self._count(record)
-        self._pending.clear()
-
-    def _count(self, record: Record) -> None:
+    def settle(self, record: Record) -> None:
+        """Count one finished request."""
         agent = record.agent
         decision = record.decision
         key = (agent, decision.variant, record.served)
@@ -111,7 +103,6 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """The exposition, built now."""
-        self.fold()
         labels = ["agent", "variant", "model"]
         requests = CounterMetricFamily("model_requests", "Requests by outcome.", labels=[*labels, "outcome"])
         errors = CounterMetricFamily("model_errors", "Failed requests by reason.", labels=[*labels, "reason"])

@@ -22,8 +22,13 @@ def splitlane(*argv: str, **env: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
     return subprocess.run(
         [sys.executable, "-m", "proxy", *argv],
-        cwd=ROOT, env={**os.environ, "COLUMNS": "100", **env}, capture_output=True, text=True, timeout=30, check=False,
-    )  # fmt: skip
+        cwd=ROOT,
+        env={**os.environ, "COLUMNS": "100", **env},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
 
 
 def commands() -> list[str]:
@@ -49,9 +54,16 @@ def test_version_is_the_packages() -> None:
 
 @pytest.mark.parametrize(
     "argv",
-    [[], ["serv"], ["serve", "--listen", "8080"], ["serve", "--listen", "a:99999"], ["serve", "--admin", ":x"],
-     ["serve", "--polcy", "x"], ["serve", "extra"]],
-)  # fmt: skip
+    [
+        [],
+        ["serv"],
+        ["serve", "--listen", "8080"],
+        ["serve", "--listen", "a:99999"],
+        ["serve", "--admin", ":x"],
+        ["serve", "--polcy", "x"],
+        ["serve", "extra"],
+    ],
+)
 def test_wrong_argument_is_usage_and_exit_2(argv: list[str]) -> None:
     failed = splitlane(*argv)
     assert (failed.returncode, failed.stdout) == (2, "")
@@ -83,9 +95,17 @@ def test_bad_policy_is_one_line_for_each_problem_and_exit_2(tmp_path: Path) -> N
     assert all(
         re.match(rf"{re.escape(str(path))}:\d+:\d+: \S+: got .+, expected .+", line) for line in lines
     ), lines
-    for key in ("upstreams.up.base_url", "upstreams.up.api_key", "upstreams.up.dialcet", "upstreams.second.api_key",
-                "agents.qa_agent.fine_tuned.upstream", "agents.qa_agent.rollout_percentage", "limits.drain",
-                "limits.max_body", "alerting.slack_webhook"):  # fmt: skip
+    for key in (
+        "upstreams.up.base_url",
+        "upstreams.up.api_key",
+        "upstreams.up.dialcet",
+        "upstreams.second.api_key",
+        "agents.qa_agent.fine_tuned.upstream",
+        "agents.qa_agent.rollout_percentage",
+        "limits.drain",
+        "limits.max_body",
+        "alerting.slack_webhook",
+    ):
         assert sum(f" {key}: " in line for line in lines) == 1, key
     assert "canary" not in failed.stderr
 
@@ -175,10 +195,23 @@ async def test_environment_variable_picks_the_policy() -> None:
     """DESIGN: `GENESIS_ENV`, `dev` by default."""
     for name, expected in (("production", "production"), ("staging", "staging"), ("", "dev")):
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "proxy", "serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0",
-            cwd=ROOT, stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, "GENESIS_ENV": name, "MISTRAL_API_KEY": "sk-x", "SLACK_WEBHOOK_URL": "https://hooks.example/x"},
-        )  # fmt: skip
+            sys.executable,
+            "-m",
+            "proxy",
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--admin",
+            "127.0.0.1:0",
+            cwd=ROOT,
+            stderr=asyncio.subprocess.PIPE,
+            env={
+                **os.environ,
+                "GENESIS_ENV": name,
+                "MISTRAL_API_KEY": "sk-x",
+                "SLACK_WEBHOOK_URL": "https://hooks.example/x",
+            },
+        )
         assert process.stderr is not None
         try:
             async with asyncio.timeout(20):

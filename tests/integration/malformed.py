@@ -202,7 +202,9 @@ UNCERTAIN: dict[str, bytes] = {
     "list of equal CL": _post(b"Content-Length: 5, 5", body=b"hello"),
     "CL with leading zeros": _post(b"Content-Length: 0005", body=b"hello"),
     "CL with spaces around": _post(b"Content-Length: \t 5 \t", body=b"hello"),
-    "underscores are another field": _post(b"Content-Length: 5", b"Transfer_Encoding: chunked", body=b"hello"),
+    "underscores are another field": _post(
+        b"Content-Length: 5", b"Transfer_Encoding: chunked", body=b"hello"
+    ),
     "chunk size with a space behind": _chunked(b"5 \r\nhello\r\n0\r\n\r\n"),
     "chunk size with zeros": _chunked(b"00000005\r\nhello\r\n0\r\n\r\n"),
     "chunk extension": _chunked(b'5;a=b;c="d e"\r\nhello\r\n0;e\r\n\r\n'),
@@ -221,12 +223,20 @@ UNCERTAIN: dict[str, bytes] = {
     "DEL in the target": _get(b"GET /\x7f HTTP/1.1"),
     "8-bit value": _get(b"GET / HTTP/1.1", b"Host: a", b"X-A: \xff\xfe"),
     "h2c": _get(
-        b"GET / HTTP/1.1", b"Host: a", b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABk"
+        b"GET / HTTP/1.1",
+        b"Host: a",
+        b"Connection: Upgrade, HTTP2-Settings",
+        b"Upgrade: h2c",
+        b"HTTP2-Settings: AAMAAABk",
     ),
     "h2c with a body": _post(b"Connection: Upgrade", b"Upgrade: h2c", b"Content-Length: 5", body=b"hello"),
     "websocket": _get(
-        b"GET / HTTP/1.1", b"Host: a", b"Connection: Upgrade", b"Upgrade: websocket",
-        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", b"Sec-WebSocket-Version: 13",
+        b"GET / HTTP/1.1",
+        b"Host: a",
+        b"Connection: Upgrade",
+        b"Upgrade: websocket",
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        b"Sec-WebSocket-Version: 13",
     ),
     "unknown expectation": _post(b"Expect: a-miracle", b"Content-Length: 5", body=b"hello"),
-}  # fmt: skip
+}

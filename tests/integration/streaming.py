@@ -157,6 +157,7 @@ class Firehose:
         self.blocks = blocks
         self.sent = 0  # bytes that left this process in all streams
         self.closed = asyncio.Event()  # the proxy ended a stream before its end
+        self._writers: set[asyncio.StreamWriter] = set()
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -167,8 +168,13 @@ class Firehose:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._server.close()
+        for writer in self._writers:
+            writer.transport.abort()
+        while self._writers:
+            await asyncio.sleep(0)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
         writer.transport.set_write_buffer_limits(high=0)
         try:
             while await reader.readuntil(b"\r\n\r\n"):
@@ -183,6 +189,7 @@ class Firehose:
             self.closed.set()
         finally:
             writer.close()
+            self._writers.discard(writer)
 
 
 async def settled(value: Callable[[], int], quiet: float = 0.4, within: float = 10.0) -> int:

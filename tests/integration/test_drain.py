@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -19,7 +19,7 @@ HEAD = b"POST %b HTTP/1.1\r\nHost: a\r\nx-agent: qa_agent\r\nx-user-id: user-42\
 STREAM = chat(chat_body(stream=True), headers=[("x-stub-fault", "drip=0.05")])
 SLOW = chat(headers=[("x-stub-fault", "slow=0.6")])
 
-Finish = Callable[[], Awaitable[RawResponse]]
+Finish = Callable[[], Coroutine[None, None, RawResponse]]
 
 
 async def begin(
@@ -63,11 +63,16 @@ async def test_everything_that_can_finish_within_the_grace_finishes(
         halves = [
             await begin(stack, proxy.client(), announced + body[:9], body[9:], 0.6),
             await begin(stack, proxy.client(), announced, body, 0.6),
-            await begin(stack, proxy.client(), chunked + b"%x\r\n%b\r\n" % (9, body[:9]),
-                        b"%x\r\n%b\r\n0\r\n\r\n" % (len(body) - 9, body[9:]), 0.6),
+            await begin(
+                stack,
+                proxy.client(),
+                chunked + b"%x\r\n%b\r\n" % (9, body[:9]),
+                b"%x\r\n%b\r\n0\r\n\r\n" % (len(body) - 9, body[9:]),
+                0.6,
+            ),
             await begin(stack, proxy.client(), upload, b"def", 0.6),
             await begin(stack, proxy.client(), whole[:30], whole[30:], 0.6),
-        ]  # fmt: skip
+        ]
         async with proxy.client() as idle, proxy.client() as fresh, proxy.client() as late:
             for client in (idle, late):
                 await client.send(chat())
@@ -264,11 +269,14 @@ async def test_request_beyond_the_bound_is_never_answered_well_and_recorded_as_s
 
 async def test_drain_without_requests_takes_no_longer_than_closing_idle_connections() -> None:
     """ACCEPTANCE 31: idle clients do not hold the process for the whole bound."""
-    async with Stub() as stub, running(policy_of(stub.url, limits={"drain": "20s"})) as lane:
-        async with RawClient(lane.host, lane.port) as client:
-            await client.send(chat())
-            await client.read_response()
-            started = time.monotonic()
-            await lane.service.stop()
-            assert time.monotonic() - started < 3.0
-            assert await client.wait_closed() == "fin"
+    async with (
+        Stub() as stub,
+        running(policy_of(stub.url, limits={"drain": "20s"})) as lane,
+        RawClient(lane.host, lane.port) as client,
+    ):
+        await client.send(chat())
+        await client.read_response()
+        started = time.monotonic()
+        await lane.service.stop()
+        assert time.monotonic() - started < 3.0
+        assert await client.wait_closed() == "fin"

@@ -17,11 +17,14 @@ CHUNKED = b"POST %b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n%b"
 @pytest.mark.parametrize("target", ["/v1/chat/completions", "/v1/embeddings"])
 async def test_request_inside_a_body_stays_a_body(target: str) -> None:
     body = chat_body(messages=[{"role": "user", "content": SMUGGLED.decode()}])
-    async with RawUpstream([Read(), Send(ANSWER)]) as up, running(policy_of(up.url)) as lane:
-        async with RawClient(lane.host, lane.port) as client:
-            await client.send(request("POST", target, body))
-            assert (await client.read_response()).status == 200
-            assert await client.read_until_idle(0.05) == b""
+    async with (
+        RawUpstream([Read(), Send(ANSWER)]) as up,
+        running(policy_of(up.url)) as lane,
+        RawClient(lane.host, lane.port) as client,
+    ):
+        await client.send(request("POST", target, body))
+        assert (await client.read_response()).status == 200
+        assert await client.read_until_idle(0.05) == b""
     assert [sent.partition(b"\r\n\r\n")[2] for sent in up.requests] == [body]
 
 
@@ -30,8 +33,11 @@ async def test_request_inside_a_body_stays_a_body(target: str) -> None:
 async def test_chunk_extensions_and_trailers_do_not_reach_the_upstream(target: bytes, size: int) -> None:
     body = chat_body(input="Hello")
     wire = b'%x;a=b;c="d"\r\n%b\r\n%x\r\n%b\r\n0;last\r\nX-Trailer: t\r\nX-Agent: qa_agent\r\n\r\n' % (
-        10, body[:10], len(body) - 10, body[10:],
-    )  # fmt: skip
+        10,
+        body[:10],
+        len(body) - 10,
+        body[10:],
+    )
     async with Stub() as stub, running(policy_of(stub.url)) as lane:
         async with RawClient(lane.host, lane.port) as client:
             await client.send(CHUNKED % (target, wire), size=size, pause=0.0001)
@@ -92,8 +98,11 @@ async def test_upgrade_is_not_offered_to_the_upstream_and_its_bytes_are_not_serv
 @pytest.mark.parametrize("target", ["/v1/chat/completions", "/v1/models"])
 async def test_upstream_that_switches_protocols_is_a_failure(target: str) -> None:
     switch = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n" + ANSWER
-    async with RawUpstream([Read(), Send(switch)]) as up, running(policy_of(up.url)) as lane:
-        async with RawClient(lane.host, lane.port) as client:
-            await client.send(chat(target=target))
-            async with asyncio.timeout(5):
-                assert (await client.read_response()).status == 502
+    async with (
+        RawUpstream([Read(), Send(switch)]) as up,
+        running(policy_of(up.url)) as lane,
+        RawClient(lane.host, lane.port) as client,
+    ):
+        await client.send(chat(target=target))
+        async with asyncio.timeout(5):
+            assert (await client.read_response()).status == 502

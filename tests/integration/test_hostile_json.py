@@ -50,9 +50,29 @@ async def test_two_models_are_refused(body: bytes, agent: str | None) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b" ", b"null", b"true", b"0", b'"model"', b"[]", b'[{"model":"m"}]', b"model=m", b"<xml/>", b"}", b"{", b'{"a"',
-     b'{"a":1}{"b":2}', b'{"a":1}x', b'{"a" 1}', b"{'model':'m'}", b"\x00", b"\x1f\x8b\x08\x00", b"// {}\n{}"],
-)  # fmt: skip
+    [
+        b"",
+        b" ",
+        b"null",
+        b"true",
+        b"0",
+        b'"model"',
+        b"[]",
+        b'[{"model":"m"}]',
+        b"model=m",
+        b"<xml/>",
+        b"}",
+        b"{",
+        b'{"a"',
+        b'{"a":1}{"b":2}',
+        b'{"a":1}x',
+        b'{"a" 1}',
+        b"{'model':'m'}",
+        b"\x00",
+        b"\x1f\x8b\x08\x00",
+        b"// {}\n{}",
+    ],
+)
 async def test_body_that_is_no_object_is_a_clear_400(body: bytes) -> None:
     """ACCEPTANCE 2."""
     async with RawUpstream([Read(), Send(ANSWER)]) as up, running(policy_of(up.url)) as lane:
@@ -200,9 +220,20 @@ async def test_hostile_json_that_is_passed_on_keeps_its_bytes(name: str) -> None
         b'{"model":"m"' + b',"a":[{}]' * MEGABYTE + b"}",
         b'{"messages":"\\u006dodel"' + b',"\\u006d":1' * MEGABYTE + b"}",
     ],
-    ids=["array", "open arrays", "open objects", "closed arrays", "towers", "deep and wide", "strings of brackets",
-         "escapes", "models", "members", "escaped names"],
-)  # fmt: skip
+    ids=[
+        "array",
+        "open arrays",
+        "open objects",
+        "closed arrays",
+        "towers",
+        "deep and wide",
+        "strings of brackets",
+        "escapes",
+        "models",
+        "members",
+        "escaped names",
+    ],
+)
 async def test_ten_megabytes_of_brackets_take_bounded_time(body: bytes) -> None:
     """ACCEPTANCE 35."""
     async with RawUpstream([Read(), Send(ANSWER)]) as up, running(policy_of(up.url)) as lane:

@@ -118,11 +118,14 @@ async def test_malformed_field_of_an_upstream_reaches_no_client(target: str, fie
 async def test_answer_splitting_upstream_gives_one_answer_only() -> None:
     """ACCEPTANCE 36: bytes behind an answer belong to nobody, least of all to the next request."""
     second = response(b'{"stolen":true}', headers=[("x-evil", "1")])
-    async with RawUpstream([Read(), Send(ANSWER + second)]) as up, running(policy_of(up.url)) as lane:
-        async with RawClient(lane.host, lane.port) as client:
-            for _ in range(3):
-                await client.send(chat(user=FINETUNED_USER))
-                answer = await client.read_response()
-                assert answer.status == 200
-                assert b"stolen" not in answer.body
-                assert not answer.head.all(b"x-evil")
+    async with (
+        RawUpstream([Read(), Send(ANSWER + second)]) as up,
+        running(policy_of(up.url)) as lane,
+        RawClient(lane.host, lane.port) as client,
+    ):
+        for _ in range(3):
+            await client.send(chat(user=FINETUNED_USER))
+            answer = await client.read_response()
+            assert answer.status == 200
+            assert b"stolen" not in answer.body
+            assert not answer.head.all(b"x-evil")

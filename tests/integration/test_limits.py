@@ -70,14 +70,17 @@ async def test_chunked_body_is_refused_as_soon_as_it_passes_the_limit(target: st
 
 async def test_expected_body_within_the_limit_is_asked_for() -> None:
     """ACCEPTANCE 6."""
-    async with Stub() as stub, running(policy_of(stub.url, **SMALL)) as lane:
-        async with RawClient(lane.host, lane.port) as client:
-            body = chat_body()
-            fields = b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(body)
-            await client.send(HEAD % CHAT.encode() + fields)
-            assert (await client.read_head()).status == 100
-            await client.send(body)
-            assert (await client.read_response()).status == 200
+    async with (
+        Stub() as stub,
+        running(policy_of(stub.url, **SMALL)) as lane,
+        RawClient(lane.host, lane.port) as client,
+    ):
+        body = chat_body()
+        fields = b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(body)
+        await client.send(HEAD % CHAT.encode() + fields)
+        assert (await client.read_head()).status == 100
+        await client.send(body)
+        assert (await client.read_response()).status == 200
 
 
 @pytest.mark.parametrize("target", ["/v1/embeddings", "/v1/files"])
@@ -145,7 +148,7 @@ SLOW = {
     "half a body": (HEAD % CHAT.encode() + b"Content-Length: 9\r\n\r\n{", 408),
     "half a chunked body": (HEAD % CHAT.encode() + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{", 408),
     "half a body, passed through": (HEAD % b"/v1/files" + b"Content-Length: 9\r\n\r\n{", 408),
-}  # fmt: skip
+}
 
 
 async def _closed(client: RawClient, status: int, started: float) -> RawResponse:
@@ -188,36 +191,42 @@ async def test_request_that_does_not_go_on_is_answered_408_while_others_are_serv
 )
 async def test_request_that_drips_is_closed_by_the_same_deadline(start: bytes, drip: bytes) -> None:
     """ACCEPTANCE 30: the deadline is for the whole, not from byte to byte."""
-    async with Stub() as stub, running(policy_of(stub.url, **FAST)) as lane:
-        async with RawClient(lane.host, lane.port) as client:
-            begun = time.monotonic()
+    async with (
+        Stub() as stub,
+        running(policy_of(stub.url, **FAST)) as lane,
+        RawClient(lane.host, lane.port) as client,
+    ):
+        begun = time.monotonic()
 
-            async def go_on() -> None:
-                with contextlib.suppress(ConnectionError):
-                    await client.send(start)
-                    while True:
-                        await asyncio.sleep(0.02)
-                        await client.send(drip)
+        async def go_on() -> None:
+            with contextlib.suppress(ConnectionError):
+                await client.send(start)
+                while True:
+                    await asyncio.sleep(0.02)
+                    await client.send(drip)
 
-            dripping = asyncio.create_task(go_on())
-            await well(lane)
-            answer = await client.read_response()
-            assert answer.status == 408
-            assert 0.2 < time.monotonic() - begun < 4.0
-            dripping.cancel()
-            await asyncio.gather(dripping, return_exceptions=True)
+        dripping = asyncio.create_task(go_on())
+        await well(lane)
+        answer = await client.read_response()
+        assert answer.status == 408
+        assert 0.2 < time.monotonic() - begun < 4.0
+        dripping.cancel()
+        await asyncio.gather(dripping, return_exceptions=True)
 
 
 async def test_head_that_begins_while_another_request_is_served_has_a_deadline_too() -> None:
     """ACCEPTANCE 30: its first bytes came early, and then no more."""
-    async with Stub(StubConfig(latency=0.1)) as stub, running(policy_of(stub.url, **FAST)) as lane:
-        async with RawClient(lane.host, lane.port) as client:
-            await client.send(chat())
-            await asyncio.sleep(0.02)
-            begun = time.monotonic()
-            await client.send(b"GET /v1/models HTT")
-            assert (await client.read_response()).status == 200
-            await _closed(client, 408, begun)
+    async with (
+        Stub(StubConfig(latency=0.1)) as stub,
+        running(policy_of(stub.url, **FAST)) as lane,
+        RawClient(lane.host, lane.port) as client,
+    ):
+        await client.send(chat())
+        await asyncio.sleep(0.02)
+        begun = time.monotonic()
+        await client.send(b"GET /v1/models HTT")
+        assert (await client.read_response()).status == 200
+        await _closed(client, 408, begun)
 
 
 async def test_head_that_comes_with_its_connection_has_a_deadline_too(tmp_path: Path) -> None:
@@ -235,11 +244,14 @@ async def test_head_that_comes_with_its_connection_has_a_deadline_too(tmp_path: 
 
 async def test_pass_through_body_that_makes_progress_outlives_the_deadline() -> None:
     """A streamed upload may take as long as it needs: the deadline is from piece to piece."""
-    async with RawUpstream([Read(), Send(response(b"{}"))]) as up, running(policy_of(up.url, **FAST)) as lane:
-        async with RawClient(lane.host, lane.port) as client:
-            await client.send(HEAD % b"/v1/files" + b"Content-Length: 12\r\n\r\n")
-            await client.send(b"x" * 12, size=1, pause=0.06)
-            assert (await client.read_response()).status == 200
+    async with (
+        RawUpstream([Read(), Send(response(b"{}"))]) as up,
+        running(policy_of(up.url, **FAST)) as lane,
+        RawClient(lane.host, lane.port) as client,
+    ):
+        await client.send(HEAD % b"/v1/files" + b"Content-Length: 12\r\n\r\n")
+        await client.send(b"x" * 12, size=1, pause=0.06)
+        assert (await client.read_response()).status == 200
     assert up.requests[0].endswith(b"\r\n\r\n" + b"x" * 12)
 
 

@@ -20,12 +20,30 @@ QUICK = {
     "upstreams": {"up": {"timeouts": {"first_byte": "150ms", "first_content": "150ms", "idle": "150ms"}}},
     "fallback": {"retry": {"baseline": 0}, "breaker": {"failures": 10_000}},  # each fault is met
     "limits": {"max_body": "10KiB", "request_body": "200ms"},
-}  # fmt: skip
+}
 FAULTS = [
-    "status=500", "status=429,retry_after=0", "status=400", "auth", "context_length", "content_filter", "model_gone",
-    "reset", "silence", "null", "not_json", "error_200", "empty", "cut=1", "stall=1", "error_first", "error=1",
-    "role_only", "malformed=1", "no_done", "no_usage",
-]  # fmt: skip
+    "status=500",
+    "status=429,retry_after=0",
+    "status=400",
+    "auth",
+    "context_length",
+    "content_filter",
+    "model_gone",
+    "reset",
+    "silence",
+    "null",
+    "not_json",
+    "error_200",
+    "empty",
+    "cut=1",
+    "stall=1",
+    "error_first",
+    "error=1",
+    "role_only",
+    "malformed=1",
+    "no_done",
+    "no_usage",
+]
 
 
 async def scrape(lane: Lane) -> list[Sample]:

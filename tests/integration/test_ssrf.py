@@ -9,9 +9,18 @@ from tests.support.raw_client import request
 from tests.support.raw_upstream import RawUpstream, Read, Send, response
 
 ADMIN_ROUTES = [
-    "/livez", "/readyz", "/health", "/health/qa_agent", "/metrics", "/policy", "/policy/reload",
-    "/assign?agent=qa_agent&user=1", "/report", "/report.json", "/",
-]  # fmt: skip
+    "/livez",
+    "/readyz",
+    "/health",
+    "/health/qa_agent",
+    "/metrics",
+    "/policy",
+    "/policy/reload",
+    "/assign?agent=qa_agent&user=1",
+    "/report",
+    "/report.json",
+    "/",
+]
 
 
 @pytest.mark.parametrize(

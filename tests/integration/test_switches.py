@@ -67,10 +67,16 @@ async def test_shipped_policy_sends_its_share_to_the_fine_tune(name: str, low: i
         ({"ab_testing": {"rollout_percentage": 100}}, (FINETUNED, FINETUNED)),
         ({"agents": {"qa_agent": {"rollout_percentage": 100}}}, (FINETUNED, FINETUNED)),
         ({"agents": {"qa_agent": {"rollout_percentage": 0}}}, (BASELINE, BASELINE)),
-        ({"agents": {"qa_agent": {"rollout_percentage": 0}}, "ab_testing": {"enabled": False}}, (FINETUNED, FINETUNED)),
-        ({"agents": {"qa_agent": {"rollout_percentage": 100}}, "models": {"use_finetuned": False}}, (BASELINE, BASELINE)),
+        (
+            {"agents": {"qa_agent": {"rollout_percentage": 0}}, "ab_testing": {"enabled": False}},
+            (FINETUNED, FINETUNED),
+        ),
+        (
+            {"agents": {"qa_agent": {"rollout_percentage": 100}}, "models": {"use_finetuned": False}},
+            (BASELINE, BASELINE),
+        ),
     ],
-)  # fmt: skip
+)
 async def test_switches_decide_who_is_fine_tuned(changes: dict[str, Any], models: tuple[str, str]) -> None:
     async with Stub() as stub, running(policy_of(stub.url, **changes)) as lane:
         for user in (FINETUNED_USER, BASELINE_USER):

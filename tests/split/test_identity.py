@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from typing import NamedTuple
+from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import given
@@ -37,10 +37,11 @@ def identity(*, agent: list[str] | None = None, user: list[str] | None = None) -
     )
 
 
-class Asked(NamedTuple):
+@dataclass
+class Asked:
     """What a request says about who sent it."""
 
-    headers: dict[bytes, bytes] = {}  # lower-case names
+    headers: dict[bytes, bytes] = field(default_factory=dict)  # lower-case names
     path_agent: bytes | None = None
     body: bytes | None = b"{}"  # None: not held
 

@@ -73,15 +73,26 @@ class Served:
 async def serving(policy: Path, env: Mapping[str, str] | None = None) -> AsyncIterator[Served]:
     """The proxy, from when it listens to the end of the block, where it is killed if need be."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "proxy", "serve", "--policy", str(policy), "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0",
-        cwd=ROOT, env={**os.environ, **(env or {})}, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
+        sys.executable,
+        "-m",
+        "proxy",
+        "serve",
+        "--policy",
+        str(policy),
+        "--listen",
+        "127.0.0.1:0",
+        "--admin",
+        "127.0.0.1:0",
+        cwd=ROOT,
+        env={**os.environ, **(env or {})},
+        stderr=asyncio.subprocess.PIPE,
+    )
     stderr = process.stderr
     assert stderr is not None
     log: list[str] = []
 
     async def collect() -> None:
-        async for line in stderr:
+        while line := await stderr.readline():
             log.append(line.decode())
 
     collecting = asyncio.create_task(collect())

@@ -9,13 +9,12 @@ import pytest
 from proxy.wire.body import Body, BodyError
 
 SIZE = 10_000_000
-TRIES = 5  # the best of them counts; the first below the bound ends the search
 
 
-def best_time(raw: bytes, bound: float) -> float:
-    """Seconds of the quickest scan; this machine may be busy, so a bad try proves nothing."""
+def best_time(raw: bytes, bound: float, tries: int) -> float:
+    """Seconds of the quickest scan, or of the first below the bound: a busy machine proves nothing."""
     best = float("inf")
-    for _ in range(TRIES):
+    for _ in range(tries):
         started = time.perf_counter()
         with suppress(BodyError):
             Body(raw)
@@ -33,7 +32,7 @@ def test_ten_megabytes_of_chat_take_less_than_50_ms() -> None:
     ]
     raw = json.dumps({"model": "m", "messages": messages}, ensure_ascii=False).encode()
     assert SIZE * 0.9 < len(raw) < SIZE * 1.2
-    assert best_time(raw, 0.050) < 0.050
+    assert best_time(raw, 0.050, tries=20) < 0.050
 
 
 HOSTILE = {
@@ -60,4 +59,4 @@ HOSTILE = {
 @pytest.mark.parametrize(("start", "token", "end"), list(HOSTILE.values()), ids=list(HOSTILE))
 def test_ten_megabytes_of_tiny_tokens_take_less_than_a_second(start: bytes, token: bytes, end: bytes) -> None:
     raw = start + token * (SIZE // len(token)) + end
-    assert best_time(raw, 1.0) < 1.0
+    assert best_time(raw, 1.0, tries=2) < 1.0

@@ -13,6 +13,7 @@ from proxy.exchange.intake import Buffered, read_body, whole_body
 from proxy.exchange.passthrough import pass_through
 from proxy.exchange.reply import Reply
 from proxy.ledger import Ledger
+from proxy.outbox import Outbox
 from proxy.policy.snapshot import AgentPolicy, IdentityPolicy, Policy
 from proxy.split.assign import UNASSIGNED, assign, override
 from proxy.split.identity import AGENT_PATH, identify_agent, identify_user, split_agent_path
@@ -39,9 +40,9 @@ _NO_FEEDBACK = ErrorAnswer(501, "server_error", "not_available", "feedback is no
 class Exchange:
     """Serves requests; owns what outlives them: pools, breakers, counters of what is in flight."""
 
-    def __init__(self, policy: Policy, ledger: Ledger, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, policy: Policy, ledger: Ledger, loop: asyncio.AbstractEventLoop, outbox: Outbox) -> None:
         self.policy = policy  # the active one; a request takes it once
-        self.pools = Pools(loop)
+        self.pools = Pools(loop, outbox)
         self.attempts = Attempts(loop, self.pools)
         self.buffered = Buffered()
         self.in_flight = 0

@@ -19,6 +19,7 @@ import httptools
 from proxy.exchange.call import Refusal
 from proxy.exchange.client import Client, Source
 from proxy.listener.request import ClientRequest
+from proxy.outbox import Outbox
 from proxy.policy.snapshot import LimitsPolicy
 from proxy.tasks import spawn
 from proxy.watchdog import NEVER, Watchdog
@@ -54,7 +55,9 @@ class Listener:
         handle: Callable[[Client], Awaitable[None]],
         limits: Callable[[], LimitsPolicy],
         loop: asyncio.AbstractEventLoop,
+        outbox: Outbox,
     ) -> None:
+        self.outbox = outbox
         self.handle = handle
         self.limits = limits
         self.loop = loop

@@ -107,7 +107,9 @@ class ClientRequest:
             transport.write(self._head(status, fields, b""))
             return
         head = self._head(status, fields, b"Content-Length: %d\r\n" % len(body))
-        if len(body) < LARGE:
+        if self.keep:
+            self.connection.listener.outbox.write(transport, head + body)
+        elif len(body) < LARGE:
             transport.write(head + body)
         else:
             transport.write(head)

@@ -13,6 +13,7 @@ from proxy.admin.app import admin_app
 from proxy.exchange.exchange import Exchange
 from proxy.ledger import Ledger
 from proxy.listener.connection import Listener
+from proxy.outbox import Outbox
 from proxy.policy.snapshot import Policy
 from proxy.telemetry.metrics import Metrics, gauge
 from proxy.words import Record
@@ -48,9 +49,10 @@ class Service:
         self._loop = asyncio.get_running_loop()
         self.metrics = Metrics(self._known_models, self._gauges)
         self._debug = log.isEnabledFor(logging.DEBUG)
-        self.exchange = Exchange(policy, self._settle if ledger or self._debug else self.metrics.settle, self._loop)
+        outbox = Outbox(self._loop)
+        self.exchange = Exchange(policy, self._settle if ledger or self._debug else self.metrics.settle, self._loop, outbox)
         self._known_cache: tuple[Policy, frozenset[str]] = (policy, _models(policy))
-        self._listener = Listener(self.exchange.handle, lambda: self.exchange.policy.limits, self._loop)
+        self._listener = Listener(self.exchange.handle, lambda: self.exchange.policy.limits, self._loop, outbox)
         self._data: asyncio.Server | None = None
         self._admin: web.AppRunner | None = None
         self._hurry = asyncio.Event()

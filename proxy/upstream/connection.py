@@ -11,6 +11,7 @@ from typing import Protocol, cast
 
 import httptools
 
+from proxy.outbox import Outbox
 from proxy.watchdog import TICK, Watchdog
 from proxy.words import Failure
 
@@ -54,12 +55,13 @@ class Connection(asyncio.Protocol):
     """A pooled connection.  The httptools parser calls the methods named like its callbacks."""
 
     __slots__ = (
-        "_ended", "_head", "_head_only", "_head_seen", "_interim", "_keep_alive", "_loop", "_owner",
+        "_ended", "_head", "_head_only", "_head_seen", "_interim", "_outbox", "_keep_alive", "_loop", "_owner",
         "_parser", "_receiver", "_request_done", "_surplus", "_writable", "closed", "last_read", "paused",
         "responded", "reused", "transport", "watchdog",
     )  # fmt: skip
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, owner: Owner) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, owner: Owner, outbox: Outbox) -> None:
+        self._outbox = outbox
         self._loop = loop
         self._owner = owner
         self._parser = httptools.HttpResponseParser(self)
@@ -95,7 +97,10 @@ class Connection(asyncio.Protocol):
         self._head_seen = self._ended = self.responded = False
         self._head = b""
         self._request_done = not more
-        self.transport.write(request)
+        if more:
+            self.transport.write(request)
+        else:
+            self._outbox.write(self.transport, request)
         self.watchdog.set(deadline)
 
     async def send_more(self, data: bytes) -> None:

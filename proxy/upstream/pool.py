@@ -4,6 +4,7 @@ import asyncio
 import ssl
 from collections import deque
 
+from proxy.outbox import Outbox
 from proxy.policy.snapshot import UpstreamPolicy
 from proxy.upstream.connect import Resolver, open_connection, tls_context
 from proxy.upstream.connection import Connection
@@ -21,7 +22,10 @@ class UpstreamError(Exception):
 class Pool:
     """Connections to one upstream."""
 
-    def __init__(self, upstream: UpstreamPolicy, loop: asyncio.AbstractEventLoop, resolver: Resolver) -> None:
+    def __init__(
+        self, upstream: UpstreamPolicy, loop: asyncio.AbstractEventLoop, resolver: Resolver, outbox: Outbox
+    ) -> None:
+        self._outbox = outbox
         self.upstream = upstream
         self._connecting = 0
         self._live: set[Connection] = set()
@@ -59,7 +63,7 @@ class Pool:
                 self._tls = tls_context(self.upstream.ca_file)
             async with asyncio.timeout(min(self.upstream.timeouts.connect, limit)):
                 connection = await open_connection(
-                    self.upstream, self._resolver, self._tls, lambda: Connection(self._loop, self)
+                    self.upstream, self._resolver, self._tls, lambda: Connection(self._loop, self, self._outbox)
                 )
         except TimeoutError as error:
             raise UpstreamError(Failure.CONNECT_TIMEOUT) from error
@@ -134,7 +138,8 @@ class Pool:
 class Pools:
     """One pool per upstream; an upstream that a reload did not change keeps its pool."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, outbox: Outbox) -> None:
+        self._outbox = outbox
         self._loop = loop
         self._resolver = Resolver(loop)
         self._pools: dict[UpstreamPolicy, Pool] = {}
@@ -147,7 +152,7 @@ class Pools:
             return pool  # spares hashing the whole policy on every request
         pool = self._pools.get(upstream)
         if pool is None:
-            pool = self._pools[upstream] = Pool(upstream, self._loop, self._resolver)
+            pool = self._pools[upstream] = Pool(upstream, self._loop, self._resolver, self._outbox)
         self._by_name[upstream.name] = pool
         return pool
 

@@ -12,7 +12,7 @@ from tests.support.rescue import STREAM_BODY, ask, assert_rescued, calls_by_mode
 
 FAILURES = 3
 # Long enough that a busy machine gets a dozen requests through while the breaker is open.
-OPEN = 0.6
+OPEN = 0.4
 BREAKER = {"breaker": {"failures": FAILURES, "window": "30s", "open": f"{int(OPEN * 1000)}ms"}}
 
 

@@ -121,6 +121,7 @@ async def test_first_source_that_says_something_wins() -> None:
     async with Stub() as stub, running(policy_of(stub.url, agents=OTHER_AGENT)) as lane:
         await ask(lane, chat(body))
         await ask(lane, chat(body, agent="", user=" "))
+        await lane.record(2)
         assert [record.agent for record in lane.records] == ["qa_agent", "content_agent"]
         assert lane.records[0].decision.variant == "finetuned"
         assert lane.records[1].decision.bucket == (await _bucket(stub, BASELINE_USER, "content_agent"))
@@ -194,6 +195,7 @@ async def test_random_draws_requests_without_a_user_by_the_percentage(
         for _ in range(60):  # both models of a fair draw are missed once in 2^59
             assert (await ask(lane, chat(user=None))).status == 200
         assert {call.model for call in stub.calls} == served
+        await lane.record(60)
         assert {record.decision.assignment for record in lane.records} == {"unassigned"}
 
 

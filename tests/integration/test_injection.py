@@ -57,7 +57,8 @@ async def test_line_breaks_in_names_become_no_fields_and_no_log_lines(
     async with RawUpstream([Read(), Send(ANSWER)]) as up:
         async with running(policy_of(up.url, identity=ANYWHERE)) as lane:
             answer = await ask(lane, data)
-            await lane.idle()
+            if answer.status == 200:
+                assert (await lane.record()).decision.variant in ("finetuned", "baseline")
             assert {record.agent for record in lane.records} <= {"qa_agent", "other"}
         assert answer.status in (200, 400)
         assert not answer.head.all(b"x-evil")

@@ -139,6 +139,20 @@ async def test_refused_chunked_body_that_still_arrives_gets_the_answer() -> None
         assert (answer.status, answer.clean_end) == (413, True)
 
 
+@pytest.mark.parametrize("size", [0, 10_000], ids=["at once", "in pieces"])
+@pytest.mark.parametrize(
+    "head", [b"GET /%b HTTP/1.1\r\nHost: a\r\n\r\n", b"GET / HTTP/1.1\r\nHost: a\r\nX-A: %b\r\n\r\n"]
+)
+async def test_head_without_measure_is_refused_however_it_arrives(head: bytes, size: int) -> None:
+    """ACCEPTANCE 30: 128 KiB are twice what anybody else takes."""
+    async with RawUpstream([Read(), Send(response(b"{}"))]) as up, running(policy_of(up.url)) as lane:
+        async with RawClient(lane.host, lane.port) as client:
+            await client.send(head % (b"a" * 128 * 1024), size=size, pause=0.001)
+            assert (await client.read_response()).status in (400, 414, 431)
+        await lane.idle()
+    assert up.requests == []
+
+
 FAST = {"limits": {"request_headers": "300ms", "request_body": "300ms", "write_stall": "300ms"}}
 
 SLOW = {
@@ -273,6 +287,7 @@ async def test_reader_that_stops_is_dropped_by_the_write_stall(target: str) -> N
         await well(lane)
         await eventually(lambda: lane.service.connections == 0, within=5)
         await lane.idle()
+        await lane.record(2)
         stalled = lane.records[-1]
         assert (stalled.status, stalled.failure) == (499, "client_gone")
         await eventually(lambda: up.connections[0].closed_at is not None)

@@ -2,7 +2,6 @@
 
 import json
 from collections import Counter
-from dataclasses import replace
 from functools import cache
 from itertools import combinations
 from pathlib import Path
@@ -27,7 +26,7 @@ UNLEASH = ", salt: group, compat: unleash"
 CROWD = [b"user-%d" % number for number in range(100_000)]
 
 users = st.one_of(st.binary(), st.text().map(str.encode)).filter(bytes.strip)
-salts = st.text()
+salts = st.text("aZ09 /:.-ü€😊", min_size=1)
 # Steps of 0.01 %, as a policy may have them.
 percentages = st.integers(0, BUCKETS).map(lambda step: step / 100)
 
@@ -47,10 +46,6 @@ agents: {{{agent}: {{fine_tuned: "{model}", fallback: base, rollout_percentage: 
 {switches}
 """
     return compiled(text).agents[agent.encode()]
-
-
-def salted(salt: str, percentage: float) -> AgentPolicy:
-    return replace(agent_of(percentage), salt=salt)
 
 
 def finetuned(agent: AgentPolicy, user: bytes) -> bool:
@@ -99,11 +94,14 @@ def test_bucket_follows_the_formula(user: bytes, salt: str) -> None:
 
 
 @given(users, salts, percentages)
-def test_same_salt_user_and_percentage_give_the_same_decision(
-    user: bytes, salt: str, percentage: float
-) -> None:
-    again = bytes(bytearray(user))  # another object of the same bytes
-    assert assign(salted(salt, percentage), user) == assign(salted(salt, percentage), again)
+def test_salt_user_and_percentage_alone_decide(user: bytes, salt: str, percentage: float) -> None:
+    extra = f", salt: {json.dumps(salt, ensure_ascii=False)}"
+    one = agent_of(percentage, "qa_agent", "ft:first", extra)
+    other = agent_of(percentage, "legal_agent", "ft:second", extra)
+    decision = assign(one, user)
+    assert decision == assign(other, bytes(bytearray(user)))  # another object of the same bytes
+    assert decision.bucket == bucket_of(murmur3(salt, user))
+    assert (decision.variant is Variant.FINETUNED) == (decision.bucket < round(percentage * 100))
 
 
 @given(users, percentages, percentages)

@@ -154,15 +154,6 @@ def test_each_scrape_goes_on_from_the_one_before() -> None:
         assert Scrape(metrics).total("model_requests_total") == count
 
 
-def test_records_that_were_folded_are_not_counted_again() -> None:
-    metrics = Metrics(lambda: KNOWN, lambda: ())
-    metrics.settle(SUCCESS)
-    metrics.fold()
-    metrics.fold()
-    metrics.settle(SUCCESS)
-    assert Scrape(metrics).total("model_requests_total") == 2
-
-
 def test_ten_thousand_unknown_models_make_one_series() -> None:
     found = scrape([SUCCESS._replace(served=f"model-{number}") for number in range(10_000)])
     assert found.total("model_requests_total", model="other") == 10_000

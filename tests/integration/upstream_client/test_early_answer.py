@@ -32,7 +32,7 @@ async def test_early_answer_to_a_long_chat_reaches_the_client() -> None:
 async def test_early_answer_to_an_upload_reaches_the_client(framing: tuple[str, str], pieces: int) -> None:
     """ACCEPTANCE 12: also where the client sends no more until it has seen it."""
     async with RawUpstream([Read(body=False), Send(EARLY), Pause(0.3), Close()]) as up:
-        async with running(policy_of(up.url)) as lane, RawClient(lane.host, lane.port, timeout=2) as client:
+        async with running(policy_of(up.url)) as lane, RawClient(lane.host, lane.port, timeout=1.5) as client:
             await client.send(request("POST", "/v1/files", headers=[framing]))
             piece = b"x" * 10_000
             for _ in range(pieces):

@@ -23,7 +23,7 @@ LONG = {
     "total": "20s",
     "stream": "20s",
 }
-SHORT = 0.25
+SHORT = 0.2
 # How late a busy machine may be.
 SLACK = 0.7
 

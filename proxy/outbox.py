@@ -20,10 +20,11 @@ class Outbox:
     def write(self, transport: asyncio.Transport, message: bytes) -> None:
         """Write `message` at the end of this turn; nothing else may be written there before."""
         if not self._held:
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self.flush)
         self._held.append((transport, message))
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Write what is held now."""
         held, self._held = self._held, []
         for transport, message in held:
             transport.write(message)

@@ -16,22 +16,22 @@ TICK = 0.002
 class Watchdog:
     """Calls `expired()` once the loop's clock passes `deadline` (seconds, `loop.time()`)."""
 
-    __slots__ = ("_due", "_expired", "_handle", "_loop", "deadline")
+    __slots__ = ("_expired", "_handle", "_loop", "deadline", "due")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, expired: Callable[[], None]) -> None:
         self._loop = loop
         self._expired = expired
         self._handle: asyncio.TimerHandle | None = None
-        self._due = NEVER
+        self.due = NEVER  # when the armed timer fires; a later deadline need only be stored
         self.deadline = NEVER
 
     def set(self, deadline: float) -> None:
         """Move the deadline; `NEVER` disarms."""
         self.deadline = deadline
-        if deadline < self._due:
+        if deadline < self.due:
             if self._handle is not None:
                 self._handle.cancel()
-            self._due = deadline
+            self.due = deadline
             self._handle = self._loop.call_at(deadline, self._fire)
 
     def close(self) -> None:
@@ -43,7 +43,7 @@ class Watchdog:
 
     def _fire(self) -> None:
         self._handle = None
-        self._due = NEVER
+        self.due = NEVER
         deadline = self.deadline
         if deadline <= self._loop.time() + TICK:
             self.deadline = NEVER

@@ -119,11 +119,11 @@ class Attempts:
             if connection is not None:
                 connection.send(request, reply, reply.begin(connection, now))
                 await reply.settled
-            if connection is None or reply.is_stale:
+            if connection is None or (reply.failure is Failure.RESET and reply.is_stale):
                 await send_fresh(pool, request, reply, total, loop)
-            if reply.failure is None:
-                _judge(reply)
             failure = reply.failure
+            if failure is None:
+                failure = reply.failure = _judge(reply)
             elapsed = time.perf_counter() - started
             call.blocked += elapsed
             call.attempts.append((upstream.name, target.model, reply.status, failure, elapsed))
@@ -166,17 +166,15 @@ def _prepare(call: CallState, target: Target) -> tuple[bytes, bool]:
     return head + new_body, usage_injected
 
 
-def _judge(reply: Reply) -> None:
-    """Fill in what the answer means, unless a stream's content has told already."""
+def _judge(reply: Reply) -> Failure | None:
+    """What the answer means, where no failure in transit has told already."""
     if reply.is_stream:
-        if not reply.content_events:
-            # Neither content nor an error in all that was held: pings, or nothing.
-            reply.failure = Failure.BAD_BODY
-        return
+        # Neither content nor an error in all that was held: pings, or nothing.
+        return None if reply.content_events else Failure.BAD_BODY
     failure, reply.answer = judge(reply.status, reply.held, complete=reply.ended)
     if failure is not None and (plain := reply.decoded()) is not None:
         failure, reply.answer = judge(reply.status, plain, complete=reply.ended)
-    reply.failure = failure
+    return failure
 
 
 def retry_after(reply: Reply, now: float) -> float | None:

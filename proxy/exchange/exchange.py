@@ -103,6 +103,9 @@ class Exchange:
         if (coding := headers.read.get(b"transfer-encoding")) is not None and coding.strip().lower() != b"chunked":
             raise Refusal(_CODING, Failure.BAD_REQUEST)
         path = client.target
+        if path == CHAT and client.method == b"POST":
+            call.route = "chat"
+            return True
         if path.startswith(AGENT_PATH):
             call.path_agent, path = split_agent_path(path)
             call.path = path
@@ -132,8 +135,8 @@ class Exchange:
             call.agent_name = agent.name
             call.decision = self._decide(call, agent)
             total = agent.total
-        if body is not None and body.get("stream") is True:
-            call.stream = True
+        if body is not None:
+            call.stream = body.stream
         if (patience := read.get(b"x-stainless-read-timeout")) is not None:
             total = min(total, _seconds(patience))
         call.deadline = self._loop.time() + total

@@ -36,7 +36,9 @@ async def pass_through(call: CallState, pools: Pools, loop: asyncio.AbstractEven
     head_only = client.method == b"HEAD"
     connection = pool.take()
     if connection is not None:
-        connection.send(request, reply, reply.begin(connection, loop.time()), head_only=head_only)
+        if head_only:
+            connection.expect_no_body()
+        connection.send(request, reply, reply.begin(connection, loop.time()))
         await reply.settled
     if connection is None or reply.is_stale:
         await send_fresh(pool, request, reply, call.deadline, loop, head_only=head_only)
@@ -57,7 +59,7 @@ async def _stream(call: CallState, pool: Pool, reply: Reply, upstream: UpstreamP
         reply.on_failure(error.failure)
         return
     framing = _CHUNKED if length is None else b"Content-Length: %b\r\n" % length
-    connection.send(_head(call, upstream, framing), reply, reply.begin(connection, NEVER), more=True)
+    connection.send_head(_head(call, upstream, framing), reply, reply.begin(connection, NEVER))
     if b"expect" in call.headers.read and not client.http_10:
         client.send_continue()
     await _send_body(call, connection, reply)

@@ -22,7 +22,9 @@ async def send_fresh(  # noqa: PLR0913
     except UpstreamError as error:
         reply.on_failure(error.failure)
         return
-    connection.send(request, reply, reply.begin(connection, loop.time()), head_only=head_only)
+    if head_only:
+        connection.expect_no_body()
+    connection.send(request, reply, reply.begin(connection, loop.time()))
     await reply.settled
 
 

@@ -5,6 +5,7 @@ is no lock, and the exposition is built when somebody scrapes.
 """
 
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -45,12 +46,13 @@ class Histogram:
 class ModelSeries:
     """Everything counted per (agent, variant, model)."""
 
-    __slots__ = ("errors", "latency", "outcomes", "tokens", "ttft")
+    __slots__ = ("errors", "latency", "outcomes", "successes", "tokens", "ttft")
 
     def __init__(self) -> None:
-        self.outcomes: dict[str, int] = {}
-        self.errors: dict[str, int] = {}
-        self.tokens = {"input": 0, "output": 0, "cached": 0, "reasoning": 0}
+        self.successes = 0
+        self.outcomes: defaultdict[str, int] = defaultdict(int)  # other than success
+        self.errors: defaultdict[str, int] = defaultdict(int)
+        self.tokens: defaultdict[str, int] = defaultdict(int)
         self.latency = Histogram(LATENCY_BUCKETS)
         self.ttft = Histogram(TTFT_BUCKETS)
 
@@ -63,8 +65,8 @@ class Metrics(Collector):
         self._known_models = known_models
         self._gauges = gauges
         self._models: dict[tuple[str, str, str], ModelSeries] = {}
-        self._fallbacks: dict[tuple[str, str], int] = {}
-        self._assignments: dict[tuple[str, str], int] = {}
+        self._fallbacks: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self._assignments: defaultdict[tuple[str, str], int] = defaultdict(int)
         self._overhead = Histogram(OVERHEAD_BUCKETS)
 
     def settle(self, record: Record) -> None:
@@ -76,24 +78,27 @@ class Metrics(Collector):
         if series is None:
             series = self._series(key)
         failure = record.failure
-        outcome = "success" if failure is None else failure.value
-        series.outcomes[outcome] = series.outcomes.get(outcome, 0) + 1
-        if failure is not None and record.status != 499:
-            series.errors[failure] = series.errors.get(failure, 0) + 1
+        if failure is None:
+            series.successes += 1
+        else:
+            series.outcomes[failure] += 1
+            if record.status != 499:
+                series.errors[failure] += 1
         series.latency.observe(record.latency)
         if record.ttft >= 0:
             series.ttft.observe(record.ttft)
-        if (usage := record.usage) is not None:
+        usage = record.usage
+        if usage is not None:
             tokens = series.tokens
             tokens["input"] += usage.prompt
             tokens["output"] += usage.completion
-            tokens["cached"] += usage.cached
-            tokens["reasoning"] += usage.reasoning
-        if (reason := record.fallback) is not None:
-            self._fallbacks[agent, reason] = self._fallbacks.get((agent, reason), 0) + 1
-        assigned = (agent, decision.assignment)
-        self._assignments[assigned] = self._assignments.get(assigned, 0) + 1
-        self._overhead.observe(max(0.0, record.latency - record.blocked))
+            if usage.cached or usage.reasoning:
+                tokens["cached"] += usage.cached
+                tokens["reasoning"] += usage.reasoning
+        if record.fallback is not None:
+            self._fallbacks[agent, record.fallback] += 1
+        self._assignments[agent, decision.assignment] += 1
+        self._overhead.observe(record.latency - record.blocked)
 
     def _series(self, key: tuple[str, str, str]) -> ModelSeries:
         agent, variant, served = key
@@ -110,6 +115,7 @@ class Metrics(Collector):
         latency = HistogramMetricFamily("model_latency_seconds", "Request to last byte.", labels=labels)
         ttft = HistogramMetricFamily("model_ttft_seconds", "Request to first content.", labels=labels)
         for key, series in self._models.items():
+            requests.add_metric([*key, "success"], series.successes)
             for outcome, count in series.outcomes.items():
                 requests.add_metric([*key, outcome], count)
             for reason, count in series.errors.items():

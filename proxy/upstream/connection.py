@@ -55,9 +55,9 @@ class Connection(asyncio.Protocol):
     """A pooled connection.  The httptools parser calls the methods named like its callbacks."""
 
     __slots__ = (
-        "_ended", "_head", "_head_only", "_head_seen", "_interim", "_outbox", "_keep_alive", "_loop", "_owner",
-        "_parser", "_receiver", "_request_done", "_surplus", "_writable", "closed", "last_read", "paused",
-        "responded", "reused", "transport", "watchdog",
+        "_ended", "_head", "_head_only", "_head_seen", "_interim", "_outbox", "_loop", "_owner",
+        "_parser", "_receiver", "_request_done", "_reusable", "_surplus", "_writable", "closed", "last_read", "paused",
+        "responded", "transport", "watchdog",
     )  # fmt: skip
 
     def __init__(self, loop: asyncio.AbstractEventLoop, owner: Owner, outbox: Outbox) -> None:
@@ -71,41 +71,45 @@ class Connection(asyncio.Protocol):
         self._head_seen = False
         self._interim = False  # inside a 1xx response
         self._ended = False
-        self._keep_alive = False
+        self._reusable = False
         self._surplus = False  # bytes came behind the response: the peer and we disagree on framing
         self._request_done = True
         self._writable: asyncio.Future[None] | None = None
         self.closed = False
         self.paused = False
         self.responded = False  # bytes came since the request was sent
-        self.reused = False  # has served before, so the peer may have closed it meanwhile
         self.last_read = 0.0
         self.watchdog = Watchdog(loop, self._expired)
         self.transport = cast("asyncio.Transport", None)  # set before anyone sees the connection
 
     # --- used by the exchange -----------------------------------------------------------------
 
-    def send(  # noqa: PLR0913
-        self, request: bytes, receiver: Receiver, deadline: float, *, head_only: bool = False, more: bool = False
-    ) -> None:
-        """Write a request (or, with `more`, its beginning) whose response `receiver` takes.
+    def send(self, request: bytes, receiver: Receiver, deadline: float) -> None:
+        """Write a request whose response `receiver` takes.
 
         `deadline` is the loop time at which to ask the receiver whether it has waited long enough.
         """
         self._receiver = receiver
-        self._head_only = head_only
         self._head_seen = self._ended = self.responded = False
-        self._head = b""
-        self._request_done = not more
-        if more:
-            self.transport.write(request)
-        else:
-            self._outbox.write(self.transport, request)
-        self.watchdog.set(deadline)
+        self._outbox.write(self.transport, request)
+        watchdog = self.watchdog
+        watchdog.deadline = deadline
+        if deadline < watchdog.due:
+            watchdog.set(deadline)
+
+    def send_head(self, head: bytes, receiver: Receiver, deadline: float) -> None:
+        """Write a request's head; its body follows with `send_more` and ends with `send_end`."""
+        self._request_done = False
+        self.send(head, receiver, deadline)
+
+    def expect_no_body(self) -> None:
+        """The request about to be sent is a HEAD: its response has no body whatever length it says."""
+        self._head_only = True
 
     async def send_more(self, data: bytes) -> None:
         """Write more of the request; waits while the upstream does not read."""
         if not self.closed:
+            self._outbox.flush()
             self.transport.write(data)
             if self._writable is not None:
                 await self._writable
@@ -183,6 +187,8 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> None:
         self._end_of_connection()
+        if self._receiver is None:
+            self.close()  # idle: nobody may take it any more
 
     def connection_lost(self, exc: Exception | None) -> None:
         if exc is None:
@@ -220,6 +226,7 @@ class Connection(asyncio.Protocol):
         if self._head_only:
             # llhttp would wait for the body that a HEAD only announces.
             self._ended = True
+            self._reusable = False
             receiver.on_end(framed=True)
 
     def on_body(self, data: bytes) -> None:
@@ -233,7 +240,7 @@ class Connection(asyncio.Protocol):
         elif self._receiver is not None and not self._ended:
             self._ended = True
             # llhttp knows it only here: afterwards its flags are the next message's.
-            self._keep_alive = self._parser.should_keep_alive()
+            self._reusable = self._parser.should_keep_alive()
             self._receiver.on_end(framed=True)
 
     # --- inside -------------------------------------------------------------------------------
@@ -241,19 +248,11 @@ class Connection(asyncio.Protocol):
     def _settle(self) -> None:
         """After a complete response: back to the pool, or closed where its end was not certain."""
         self._receiver = None
-        if (
-            not self._keep_alive
-            or self._head_only
-            or self._surplus
-            or not self._request_done
-            or self.closed
-            or self.transport.get_write_buffer_size()
-        ):
+        if not self._reusable or self._surplus or not self._request_done or self.transport.get_write_buffer_size():
             self.close()
             return
         if self.paused:
             self.resume_reading()
-        self.reused = True
         self._owner.released(self)
 
     def _end_of_connection(self) -> None:

@@ -37,11 +37,7 @@ class Pool:
 
     def take(self) -> Connection | None:
         """The most recently used idle connection, if there is one; never waits."""
-        while self._idle:
-            connection = self._idle.pop()
-            if not connection.closed and not connection.transport.is_closing():
-                return connection
-        return None
+        return self._idle.pop() if self._idle else None
 
     async def connect(self, limit: float) -> Connection:
         """A new connection, or one that comes free first; `limit` seconds at most.

@@ -69,7 +69,7 @@ class Edit(NamedTuple):
 class Body:
     """A JSON object's bytes, its top-level values, and where its `model` lies."""
 
-    __slots__ = ("_last", "_members", "_values", "after_brace", "model", "names", "raw")
+    __slots__ = ("_last", "_members", "_values", "after_brace", "model", "names", "raw", "stream")
 
     def __init__(self, raw: bytes) -> None:
         """Read `raw`.  Raises BodyError: not an object, nested too deep, or two `model` members."""
@@ -80,8 +80,10 @@ class Body:
         self.model: tuple[int, int] | None = None  # where its value lies
         self.names: Set[str]
         self.after_brace = 0
+        self.stream = False  # whether a stream is asked for
         if len(raw) > PARSE_UP_TO or not self._parse(raw):
             self._scan()
+            self.stream = self.get("stream") is True
             self.names = self._last.keys()
             model = self._last.get("model")
             self.model = None if model is None else (model.value, model.end)
@@ -169,6 +171,7 @@ class Body:
             self.model = found.span(1)
         self._values = values
         self.names = values.keys()
+        self.stream = values.get("stream") is True
         return True
 
     def _slice(self, name: str) -> bytes:

@@ -108,3 +108,4 @@ class Record(NamedTuple):
     ttft: float  # seconds to the first content byte; -1: none was sent
     usage: Usage | None
     stream: bool
+    adapted: tuple[str, ...] = ()  # request fields renamed or dropped for an upstream's dialect

@@ -159,7 +159,9 @@ def _prepare(call: CallState, target: Target) -> tuple[bytes, bool]:
     agent, body = call.agent, call.body
     assert agent is not None
     assert body is not None
-    new_body, usage_injected = render(body, target, agent.defaults, stream=call.stream)
+    new_body, usage_injected, adapted = render(body, target, agent.defaults, stream=call.stream)
+    if adapted:
+        call.adapted += (*adapted,)
     framing = b"Content-Length: %d\r\n" % len(new_body)
     # Answers are read on their way, so no encoding is asked for that we could not read.
     head = request_head(call.client.method, call.path, call.headers, target.upstream, framing, b"identity")
@@ -188,6 +190,6 @@ def retry_after(reply: Reply, now: float) -> float | None:
     except ValueError:
         try:
             seconds = parsedate_to_datetime(value).timestamp() - now
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
     return max(0.0, seconds)

@@ -3,6 +3,8 @@
 Both are plain state machines over a clock that is passed in.
 """
 
+from collections import deque
+
 from proxy.policy.snapshot import BreakerPolicy
 
 
@@ -13,12 +15,11 @@ class Breaker:
     an open breaker would take its other ninety-nine users away with it.
     """
 
-    __slots__ = ("_failures", "_first_failure", "_open_until", "_probing")
+    __slots__ = ("_failures", "_open_until", "_probing")
 
     def __init__(self) -> None:
-        self._failures = 0
-        self._first_failure = 0.0
-        self._open_until = 0.0  # 0: closed
+        self._failures: deque[float] = deque()  # times of the latest in a row
+        self._open_until = 0.0  # while open: when a probe may go
         self._probing = False
 
     @property
@@ -37,22 +38,25 @@ class Breaker:
 
     def succeeded(self) -> None:
         """The model answered (or refused for the client's fault, which takes a living model)."""
-        self._failures = 0
+        if self._open_until and not self._probing:
+            return  # a call from before the opening: it knows less than what opened the breaker
+        self._failures.clear()
         self._open_until = 0.0
         self._probing = False
 
     def failed(self, now: float, policy: BreakerPolicy) -> None:
         """The model failed."""
-        if self._open_until:
-            self._open_until = now + policy.open
+        if self._probing:
             self._probing = False
-            return
-        if not self._failures or now - self._first_failure > policy.window:
-            self._failures = 0
-            self._first_failure = now
-        self._failures += 1
-        if self._failures >= policy.failures:
             self._open_until = now + policy.open
+        elif not self._open_until:
+            failures = self._failures
+            failures.append(now)
+            while len(failures) > policy.failures:
+                failures.popleft()
+            if len(failures) == policy.failures and now - failures[0] <= policy.window:
+                self._open_until = now + policy.open
+                failures.clear()
 
     def abandoned(self) -> None:
         """The call ended without telling anything about the model: the client left."""

@@ -46,6 +46,7 @@ class CallState:
     stream = False
     breaker: Breaker | None = None  # of the fine-tune, while its outcome is open
     reply: Reply | None = None  # the latest
+    adapted: tuple[str, ...] = ()  # fields renamed or dropped for a dialect
     fallback: Failure | None = None
     failure: Failure | None = None
     status = 0
@@ -100,6 +101,7 @@ class CallState:
             self.ttft,
             None if reply is None else reply.usage,
             self.stream,
+            self.adapted,
         )
 
 

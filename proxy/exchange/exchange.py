@@ -86,7 +86,9 @@ class Exchange:
             _answer(call, bad_request(str(error)), Failure.BAD_REQUEST)
         except asyncio.CancelledError:
             call.status = 499
-            call.failure = Failure.SHUTDOWN if client.stopping else Failure.CLIENT_GONE
+            call.failure = Failure.CLIENT_GONE
+            if client.stopping:
+                _answer(call, failure_answer(Failure.SHUTDOWN), Failure.SHUTDOWN)
             raise
         except Exception:
             log.exception("request %s failed inside the proxy", call.request_id)
@@ -228,6 +230,8 @@ def _answer(call: CallState, answer: ErrorAnswer, failure: Failure) -> None:
     """Answer with an error of ours; where the response has begun, break it off visibly."""
     call.failure = failure
     if call.client.started:
+        if call.reply is not None and call.reply.is_stream:
+            call.client.write(answer.event())
         call.client.abort()
         return
     call.status = answer.status

@@ -5,12 +5,14 @@ longer one is streamed on a connection of its own, which cannot be stale.
 """
 
 import asyncio
+from typing import Any
 
 from proxy.exchange.call import CallState
 from proxy.exchange.reply import Reply
 from proxy.exchange.request import request_head
 from proxy.exchange.send import send_fresh
 from proxy.policy.snapshot import UpstreamPolicy
+from proxy.tasks import spawn
 from proxy.upstream.connection import Connection
 from proxy.upstream.pool import Pool, Pools, UpstreamError
 from proxy.watchdog import NEVER
@@ -54,7 +56,7 @@ async def _stream(call: CallState, pool: Pool, reply: Reply, upstream: UpstreamP
     client = call.client
     length = call.headers.read.get(b"content-length")
     try:
-        connection = await pool.connect_new(upstream.timeouts.connect)
+        connection = await pool.connect(upstream.timeouts.connect + upstream.pool.wait, fresh=True)
     except UpstreamError as error:
         reply.on_failure(error.failure)
         return
@@ -71,16 +73,23 @@ async def _send_body(call: CallState, connection: Connection, reply: Reply) -> N
     client = call.client
     chunked = b"content-length" not in call.headers.read
     loop = asyncio.get_running_loop()
-    while not reply.settled.done():
+    while True:
         reply.begin(connection, NEVER)  # waiting for the client is not the upstream's silence
-        piece = await client.body_chunk()
+        reading = spawn(client.body_chunk(), "upload")
+        either: set[asyncio.Future[Any]] = {reading, reply.settled}
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if not reading.done():
+                reading.cancel()
+        if reply.settled.done():
+            return
+        piece = reading.result()
+        connection.rearm(reply.begin(connection, loop.time()))
         if not piece:
-            reply.begin(connection, loop.time())
             if chunked:
                 await connection.send_more(b"0\r\n\r\n")
             connection.send_end()
             return
         client.body_progressed()
-        reply.begin(connection, loop.time())
-        connection.rearm()
         await connection.send_more(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)

@@ -13,19 +13,24 @@ async def send_fresh(  # noqa: PLR0913
     """Send where no idle connection was to be had, or the one there was turned out to be closed.
 
     A peer may close an idle connection while we write to it.  That is no failure of the model and
-    no retry: the request is sent again once.  `total` is the loop time to give up at.
+    no retry: the request is sent again once, on a connection that has not served before.  `total`
+    is the loop time to give up at.
     """
-    if reply.failure is not None:
-        reply.restart(loop)
-    try:
-        connection = await pool.connect(total - loop.time())
-    except UpstreamError as error:
-        reply.on_failure(error.failure)
-        return
-    if head_only:
-        connection.expect_no_body()
-    connection.send(request, reply, reply.begin(connection, loop.time()))
-    await reply.settled
+    while True:
+        again = reply.failure is not None
+        if again:
+            reply.restart(loop)
+        try:
+            connection = await pool.connect(total - loop.time(), fresh=again)
+        except UpstreamError as error:
+            reply.on_failure(error.failure)
+            return
+        if head_only:
+            connection.expect_no_body()
+        connection.send(request, reply, reply.begin(connection, loop.time()))
+        await reply.settled
+        if again or not connection.used or not reply.is_stale:
+            return
 
 
 def discard(reply: Reply) -> None:

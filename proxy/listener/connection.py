@@ -103,7 +103,7 @@ class ClientConnection(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)
         self.listener.open.add(self)
         self._dog.set(self._loop.time() + KEEPALIVE)
-        self._task = spawn(self._serve(), "client connection")
+        self._task = spawn(self._run(), "client connection")
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.listener.open.discard(self)
@@ -182,8 +182,17 @@ class ClientConnection(asyncio.Protocol):
 
     # --- the connection's task ----------------------------------------------------------------
 
+    async def _run(self) -> None:
+        """Serve until the connection is not to be used again, then close it."""
+        try:
+            await self._serve()
+        except asyncio.CancelledError:
+            # The client left, or the process ends; what the exchange still had to say is written.
+            self.listener.outbox.flush()
+            self.transport.close()
+            self._dog.set(self._loop.time() + LINGER)
+
     async def _serve(self) -> None:
-        """Serve requests until the connection is not to be used again."""
         waiting, handle = self._waiting, self.listener.handle
         while True:
             while not waiting:
@@ -239,7 +248,6 @@ class ClientConnection(asyncio.Protocol):
         self.stopping = True
         if self._task is not None:
             self._task.cancel()
-        self.transport.abort()
 
     def close_idle(self) -> None:
         """Close the connection if no request is on it, or on its way."""

@@ -25,6 +25,8 @@ log = logging.getLogger("splitlane.listener")
 IDLE_GRACE = 0.5
 # How often a drain looks whether it is done, seconds.
 DRAIN_POLL = 0.02
+# How long a cut connection may take to carry its last words, seconds.
+CUT_GRACE = 0.2
 BACKLOG = 4096
 # Seconds that a settled request's record may wait for others.
 FLUSH_EVERY = 0.05
@@ -137,7 +139,12 @@ class Service:
             log.warning("drain over: cutting %d connections", len(listener.open))
         for connection in list(listener.open):
             connection.stop()
-        while listener.open or self.exchange.in_flight:
+        cut = self._loop.time() + CUT_GRACE
+        while (listener.open or self.exchange.in_flight) and self._loop.time() < cut:
+            await asyncio.sleep(DRAIN_POLL / 10)
+        for connection in list(listener.open):
+            connection.transport.abort()
+        while listener.open:
             await asyncio.sleep(0)
         self.exchange.pools.close_idle()
         if self._flushing is not None:

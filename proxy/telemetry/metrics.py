@@ -67,6 +67,7 @@ class Metrics(Collector):
         self._models: dict[tuple[str, str, str], ModelSeries] = {}
         self._fallbacks: defaultdict[tuple[str, str], int] = defaultdict(int)
         self._assignments: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self._adapted: defaultdict[tuple[str, str], int] = defaultdict(int)
         self._overhead = Histogram(OVERHEAD_BUCKETS)
 
     def settle(self, record: Record) -> None:
@@ -99,6 +100,8 @@ class Metrics(Collector):
             self._fallbacks[agent, record.fallback] += 1
         self._assignments[agent, decision.assignment] += 1
         self._overhead.observe(record.latency - record.blocked)
+        for field in record.adapted:
+            self._adapted[agent, field] += 1
 
     def _series(self, key: tuple[str, str, str]) -> ModelSeries:
         agent, variant, served = key
@@ -134,7 +137,12 @@ class Metrics(Collector):
         )
         for pair, count in self._assignments.items():
             assignments.add_metric(pair, count)
-        yield from (fallbacks, assignments)
+        adapted = CounterMetricFamily(
+            "splitlane_adapted_fields", "Request fields renamed or dropped for a dialect.", labels=["agent", "field"]
+        )
+        for pair, count in self._adapted.items():
+            adapted.add_metric(pair, count)
+        yield from (fallbacks, assignments, adapted)
 
         overhead = self._overhead
         yield HistogramMetricFamily(

@@ -19,6 +19,8 @@ AddressInfo = tuple[int, int, int, str, tuple[str, int] | tuple[str, int, int, i
 DNS_TTL = 10.0
 # A name server that is down does not take an upstream down whose address was known a moment ago.
 DNS_STALE = 300.0
+# How long an old address waits for a newer one: a name server that hangs is one that is down.
+DNS_PATIENCE = 0.1
 # RFC 8305 §5: how long the first family may try before the second joins.
 SECOND_FAMILY_DELAY = 0.25
 
@@ -41,12 +43,13 @@ class Resolver:
         asking = self._asking.get(key)
         if asking is None:
             asking = self._asking[key] = spawn(self._ask(key), f"resolve {host}")
-        try:
+        if known is None or now - known[0] >= DNS_STALE:
             return await asyncio.shield(asking)
-        except OSError:
-            if known is not None and now - known[0] < DNS_STALE:
-                return known[1]
-            raise
+        try:
+            async with asyncio.timeout(DNS_PATIENCE):
+                return await asyncio.shield(asking)
+        except OSError:  # a TimeoutError is one
+            return known[1]
 
     async def _ask(self, key: tuple[str, int]) -> list[AddressInfo]:
         host, port = key
@@ -55,6 +58,8 @@ class Resolver:
             found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
         finally:
             del self._asking[key]
+        if not found:
+            raise OSError(f"no address of {host}")
         self._known[key] = (self._loop.time(), found)  # type: ignore[assignment]
         return found  # type: ignore[return-value]
 

@@ -12,7 +12,7 @@ from typing import Protocol, cast
 import httptools
 
 from proxy.outbox import Outbox
-from proxy.watchdog import TICK, Watchdog
+from proxy.watchdog import NEVER, TICK, Watchdog
 from proxy.words import Failure
 
 # A response head larger than this is no answer (nginx refuses beyond 8 KiB a line).
@@ -55,9 +55,9 @@ class Connection(asyncio.Protocol):
     """A pooled connection.  The httptools parser calls the methods named like its callbacks."""
 
     __slots__ = (
-        "_ended", "_head", "_head_only", "_head_seen", "_interim", "_outbox", "_loop", "_owner",
+        "_ended", "_head", "_head_only", "_head_seen", "_interim", "_interims", "_outbox", "_loop", "_owner",
         "_parser", "_receiver", "_request_done", "_reusable", "_surplus", "_writable", "closed", "last_read", "paused",
-        "responded", "transport", "watchdog",
+        "responded", "used", "transport", "watchdog",
     )  # fmt: skip
 
     def __init__(self, loop: asyncio.AbstractEventLoop, owner: Owner, outbox: Outbox) -> None:
@@ -67,6 +67,7 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._receiver: Receiver | None = None
         self._head = b""  # what came of the response's head, while it is incomplete
+        self._interims = 0  # bytes of 1xx responses before it
         self._head_only = False  # a HEAD request: its response has no body whatever its length says
         self._head_seen = False
         self._interim = False  # inside a 1xx response
@@ -77,6 +78,7 @@ class Connection(asyncio.Protocol):
         self._writable: asyncio.Future[None] | None = None
         self.closed = False
         self.paused = False
+        self.used = False  # has served before: the peer may have closed it meanwhile
         self.responded = False  # bytes came since the request was sent
         self.last_read = 0.0
         self.watchdog = Watchdog(loop, self._expired)
@@ -91,6 +93,8 @@ class Connection(asyncio.Protocol):
         """
         self._receiver = receiver
         self._head_seen = self._ended = self.responded = False
+        self._head = b""
+        self._interims = 0
         self._outbox.write(self.transport, request)
         watchdog = self.watchdog
         watchdog.deadline = deadline
@@ -117,12 +121,11 @@ class Connection(asyncio.Protocol):
     def send_end(self) -> None:
         """The request is wholly written."""
         self._request_done = True
-        self.rearm()
 
-    def rearm(self) -> None:
-        """The receiver entered another phase: look at its deadline again."""
+    def rearm(self, deadline: float = NEVER) -> None:
+        """The receiver entered another phase: look at its deadline again, at the latest at `deadline`."""
         if self._receiver is not None:
-            self.watchdog.set(self._receiver.deadline()[0])
+            self.watchdog.set(min(deadline, self._receiver.deadline()[0]))
 
     def abort(self) -> None:
         """Close at once, whatever is in flight; the receiver hears nothing more."""
@@ -179,7 +182,7 @@ class Connection(asyncio.Protocol):
             return
         self.last_read = self._loop.time()
         if not self._head_seen:
-            if len(self._head) > MAX_HEAD:
+            if len(self._head) + self._interims > MAX_HEAD:
                 self._fail(Failure.BAD_BODY)
         elif self._head:
             self._head = b""
@@ -214,11 +217,12 @@ class Connection(asyncio.Protocol):
             return
         # llhttp has judged the head; its lines are taken as they came.  It wants CRLF, so the
         # head of this response ends at the first empty line.
-        head = self._head
+        head = self._head.lstrip(b"\r\n")
         end = head.find(b"\r\n\r\n") + 2
         status = self._parser.get_status_code()
         if status < 200:
             self._interim = True
+            self._interims += end
             self._head = head[end + 2 :]
             return
         self._head_seen = True

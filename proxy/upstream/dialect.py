@@ -5,6 +5,8 @@ and a baseline on the other see different fields.  Sources: the openai and mistr
 models, and Mistral's published `extra_forbidden` answers.
 """
 
+from collections.abc import Set
+
 import orjson
 
 from proxy.policy.snapshot import Target
@@ -34,15 +36,17 @@ _FOREIGN = {dialect: _REFUSED[dialect] | _RENAMED[dialect].keys() for dialect in
 # A default is left out where the client sent the same thing under another name.
 _SAME_MEANING = {b'"max_tokens"': "max_completion_tokens"}
 
+_NONE: frozenset[str] = frozenset()
 _INCLUDE_USAGE = b'"stream_options":{"include_usage":true}'
 
 
 def render(
     body: Body, target: Target, defaults: tuple[tuple[bytes, bytes], ...], *, stream: bool
-) -> tuple[bytes, bool]:
+) -> tuple[bytes, bool, Set[str]]:
     """The client's body for `target`: its model, the missing params, no field it would refuse.
 
-    Second: whether we made it ask for the usage event, which then must not reach the client.
+    Also: whether we made it ask for the usage event, which then must not reach the client, and the
+    names of the fields that were renamed or dropped.
 
     Raises BodyError where fields must go and the body cannot be scanned.
     """
@@ -58,7 +62,9 @@ def render(
     if stream and dialect is Dialect.OPENAI:
         usage_injected, asked = _ask_for_usage(body, edits)
         new += asked
+    adapted: Set[str] = _NONE
     if not names.isdisjoint(_FOREIGN[dialect]):
+        adapted = names & _FOREIGN[dialect]
         _adapt(body, dialect, edits)
 
     if body.model is None:
@@ -68,9 +74,9 @@ def render(
     else:
         start, end = body.model
         if not edits:
-            return body.raw[:start] + new + body.raw[end:], usage_injected
+            return body.raw[:start] + new + body.raw[end:], usage_injected, adapted
         edits.append(Edit(start, end, new))
-    return body.spliced(edits), usage_injected
+    return body.spliced(edits), usage_injected, adapted
 
 
 def _adapt(body: Body, dialect: Dialect, edits: list[Edit]) -> None:

@@ -27,7 +27,7 @@ class Pool:
     ) -> None:
         self._outbox = outbox
         self.upstream = upstream
-        self._connecting = 0
+        self._reserved = 0  # places of connections that are being made, or may be
         self._live: set[Connection] = set()
         self._loop = loop
         self._resolver = resolver
@@ -39,21 +39,26 @@ class Pool:
         """The most recently used idle connection, if there is one; never waits."""
         return self._idle.pop() if self._idle else None
 
-    async def connect(self, limit: float) -> Connection:
-        """A new connection, or one that comes free first; `limit` seconds at most.
+    async def connect(self, limit: float, *, fresh: bool = False) -> Connection:
+        """A new connection, or (unless `fresh`) one that comes free first; `limit` seconds at most.
 
-        Raises UpstreamError: OVERLOAD (none came free), CONNECT, CONNECT_TIMEOUT.
+        Raises UpstreamError: OVERLOAD (no place came free), CONNECT, CONNECT_TIMEOUT.
         """
+        until = self._loop.time() + limit
         policy = self.upstream.pool
         if self.open >= policy.max_connections:
             freed = await self._wait(min(policy.wait, limit))
             if freed is not None:
-                return freed
-        return await self.connect_new(limit)
+                if not fresh:
+                    return freed
+                self._reserved += 1
+                freed.close()
+        else:
+            self._reserved += 1
+        return await self._open(until - self._loop.time())
 
-    async def connect_new(self, limit: float) -> Connection:
-        """A connection that has not served before.  Raises UpstreamError: CONNECT, CONNECT_TIMEOUT."""
-        self._connecting += 1
+    async def _open(self, limit: float) -> Connection:
+        """A new connection in the place that is reserved for it."""
         try:
             if self.upstream.tls and self._tls is None:
                 self._tls = tls_context(self.upstream.ca_file)
@@ -71,11 +76,12 @@ class Pool:
             self._live.add(connection)
             return connection
         finally:
-            self._connecting -= 1
+            self._reserved -= 1
             self._offer_room()
 
     def released(self, connection: Connection) -> None:
         """A response ended cleanly: the connection goes to who waits, else to the idle ones."""
+        connection.used = True
         while self._waiting:
             waiter = self._waiting.popleft()
             if not waiter.done():
@@ -105,13 +111,14 @@ class Pool:
     @property
     def open(self) -> int:
         """How many connections there are or soon will be; never above `max_connections`."""
-        return len(self._live) + self._connecting
+        return len(self._live) + self._reserved
 
     def _offer_room(self) -> None:
         """Tell the first that waits that it may open a connection of its own."""
         while self._waiting and self.open < self.upstream.pool.max_connections:
             waiter = self._waiting.popleft()
             if not waiter.done():
+                self._reserved += 1
                 waiter.set_result(None)
                 return
 
@@ -126,6 +133,9 @@ class Pool:
                 freed = waiter.result()
                 if freed is not None:
                     self.released(freed)
+                else:
+                    self._reserved -= 1
+                    self._offer_room()
             if isinstance(error, TimeoutError):
                 raise UpstreamError(Failure.OVERLOAD) from error
             raise

@@ -92,7 +92,7 @@ class Body:
         """A member's parsed value; None where it is absent or no JSON."""
         value = self._values.get(name, _NOTHING)
         if value is _NOTHING:
-            value = self._values[name] = _parsed(self._slice(name)) if self._last else None
+            value = self._values[name] = _parsed(self._slice(name)) if name in self._last else None
         return value
 
     def text(self, name: str) -> bytes | None:

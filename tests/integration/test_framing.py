@@ -48,6 +48,24 @@ async def test_chunk_extensions_and_trailers_do_not_reach_the_upstream(target: b
     assert not {"x-trailer", "x-agent"} & {name.decode().lower() for name, _ in call.headers}
 
 
+async def test_trailers_of_one_request_are_no_fields_of_the_next() -> None:
+    body = chat_body()
+    trailers = b"X-Trailer: t\r\nX-Agent: qa_agent\r\nX-User-Id: user-1\r\nAuthorization: Bearer stolen\r\n"
+    first = CHUNKED % (b"/v1/chat/completions", b"%x\r\n%b\r\n0\r\n%b\r\n" % (len(body), body, trailers))
+    async with (
+        Stub() as stub,
+        running(policy_of(stub.url)) as lane,
+        RawClient(lane.host, lane.port) as client,
+    ):
+        for data in (first, chat(agent=None, user=None), first + chat(agent=None, user=None)):
+            await client.send(data)
+            assert (await client.read_response()).status == 200
+        assert (await client.read_response()).status == 200
+        await lane.record(4)
+        assert [record.agent for record in lane.records] == ["other"] * 4
+        assert not any(call.header("x-trailer") for call in stub.calls)
+
+
 async def test_pipelined_requests_are_answered_in_order_one_upstream_request_each() -> None:
     targets = [f"/v1/models/{number}" for number in range(8)]
     async with RawUpstream([Read(), Send(ANSWER)]) as up, running(policy_of(up.url)) as lane:
@@ -66,7 +84,7 @@ async def test_malformed_request_behind_a_valid_one_is_refused_and_never_joined_
             await client.send(
                 request("GET", "/first") + b"GET /bad\x00 HTTP/1.1\r\n\r\n" + request("GET", "/smuggled")
             )
-            got = await client.read_until_idle(0.3)
+            got = await client.read_until_idle(0.15)
         assert b"HTTP/1.1 400" in got
         assert got.count(b"HTTP/1.1 ") <= 2
     assert [sent.split(b" ")[1] for sent in up.requests] in ([], [b"/first"])
@@ -76,7 +94,7 @@ async def test_bytes_behind_a_request_that_closes_are_not_a_request() -> None:
     async with RawUpstream([Read(), Send(ANSWER)]) as up, running(policy_of(up.url)) as lane:
         async with RawClient(lane.host, lane.port) as client:
             await client.send(request("GET", "/first", headers=[("Connection", "close")]) + SMUGGLED)
-            got = await client.read_until_idle(0.3)
+            got = await client.read_until_idle(0.15)
         assert got.count(b"HTTP/1.1 ") == 1
     assert [sent.split(b" ")[1] for sent in up.requests] in ([], [b"/first"])
 

@@ -15,7 +15,7 @@ import trustme
 from proxy.stub import Stub, StubConfig
 from tests.support.lane import FINETUNED, Lane, eventually, policy_of, running
 from tests.support.raw_client import RawClient, request
-from tests.support.raw_upstream import Action, Close, Pause, RawUpstream, Read, Send, Stall
+from tests.support.raw_upstream import Action, Close, Pause, RawUpstream, Read, Send, Stall, response
 from tests.support.rescue import ANSWER, OK, apart, ask, assert_rescued, chat, ours
 
 
@@ -36,6 +36,20 @@ async def test_sequential_requests_share_one_connection() -> None:
             assert await get(lane) == 200
         assert stub.accepted == 1
         assert len(stub.calls) == 40
+
+
+async def test_each_answer_on_a_shared_connection_has_its_own_fields() -> None:
+    """ACCEPTANCE 3: nothing of one user's answer is in another's."""
+    script: list[Action] = []
+    for cookie in ("first", "second", "third"):
+        script += [Read(), Send(response(ANSWER, headers=[("set-cookie", cookie), (f"x-{cookie}", "1")]))]
+    async with RawUpstream(script) as up, running(policy_of(up.url)) as lane:
+        for cookie in ("first", "second", "third"):
+            answer = await ask(lane, user=cookie)
+            assert answer.head.all(b"set-cookie") == [cookie.encode()]
+            names = {name for name, _ in answer.headers if not name.startswith(b"x-splitlane-")}
+            assert {name for name in names if name.startswith(b"x-")} == {b"x-" + cookie.encode()}
+        assert len(up.connections) == 1
 
 
 async def test_parallel_requests_have_a_connection_each_and_leave_them_to_the_next() -> None:

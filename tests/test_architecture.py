@@ -20,7 +20,7 @@ STAGES = (
     "telemetry",
 )  # fmt: skip
 # Below all stages; they import nothing of the proxy.
-SHARED = ("tasks", "watchdog", "words")
+SHARED = ("outbox", "tasks", "watchdog", "words")
 
 # The same input gives the same output, wherever and whenever.
 PURE = ("split", "wire", "policy.snapshot", "words")

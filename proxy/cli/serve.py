@@ -54,7 +54,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serve until a signal."""
     if HttpRequestParser is HttpRequestParserPy:
-        print("splitlane: aiohttp's C parser is missing; install an aiohttp wheel with extensions", file=sys.stderr)
+        print(
+            "splitlane: aiohttp's C parser is missing; install an aiohttp wheel with extensions",
+            file=sys.stderr,
+        )
         return 1
     try:
         policy = load_policy(args.policy or default_policy_path(os.environ), os.environ)
@@ -76,7 +79,11 @@ async def _serve(policy: Policy, data: Address, admin: Address) -> int:
         return 1
     _settle_heap()
     log.info(
-        "serving %s: data %s:%d, admin %s:%d, policy %s", policy.environment, *service.data, *service.admin, policy.hash
+        "serving %s: data %s:%d, admin %s:%d, policy %s",
+        policy.environment,
+        *service.data,
+        *service.admin,
+        policy.hash,
     )
     await service.run_until_signalled()
     return 0

@@ -2,7 +2,6 @@
 
 import time
 from random import getrandbits
-from typing import NamedTuple
 
 from proxy.exchange.breaker import Breaker
 from proxy.exchange.client import Client
@@ -70,7 +69,14 @@ class CallState:
 
     def added_fields(self) -> bytes:
         """Our own response headers, as known now."""
-        key = (self.policy.hash, self.agent_name, self.decision.variant, self.served, len(self.attempts), self.fallback)
+        key = (
+            self.policy.hash,
+            self.agent_name,
+            self.decision.variant,
+            self.served,
+            len(self.attempts),
+            self.fallback,
+        )
         fields = _added.get(key)
         if fields is None:
             fields = _added_fields(*key)
@@ -110,7 +116,7 @@ _added: dict[tuple[str, str, str, str, int, Failure | None], bytes] = {}
 _ADDED_KEPT = 4096
 
 
-def _added_fields(  # noqa: PLR0913 one argument per header
+def _added_fields(
     policy: str, agent: str, variant: str, served: str, attempts: int, fallback: Failure | None
 ) -> bytes:
     fields = (

@@ -89,7 +89,7 @@ def _answers(choice: Any) -> bool:
         return False
     if says_something(choice.get("message")) or choice.get("text"):
         return True
-    return choice.get("finish_reason") == "content_filter" or "message" not in choice and has_content(choice)
+    return choice.get("finish_reason") == "content_filter" or ("message" not in choice and has_content(choice))
 
 
 def _client_error(status: int, body: bytes) -> Failure:
@@ -99,10 +99,14 @@ def _client_error(status: int, body: bytes) -> Failure:
     if status in (401, 403):
         return Failure.AUTH
     if code in ("model_not_found", "invalid_model") or (
-        code in ("1500", "3003", "404", "not_found", "notfounderror", "") and "model" in text and _any_in(_GONE, text)
+        code in ("1500", "3003", "404", "not_found", "notfounderror", "")
+        and "model" in text
+        and _any_in(_GONE, text)
     ):
         return Failure.MODEL_GONE
-    if "context_length" in code or _any_in(("maximum context length", "context_length", "too large for model"), text):
+    if "context_length" in code or _any_in(
+        ("maximum context length", "context_length", "too large for model"), text
+    ):
         return Failure.CONTEXT_LENGTH
     return Failure.BAD_REQUEST
 

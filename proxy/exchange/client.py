@@ -27,6 +27,7 @@ class Client(Protocol):
     target: bytes  # path and query as sent; never a scheme or host
     fields: Sequence[Field]
     started: bool  # whether a response has begun
+    keep: bool  # whether the connection may serve another request after this one
 
     @property
     def stopping(self) -> bool:

@@ -33,14 +33,17 @@ CHAT = b"/v1/chat/completions"
 FEEDBACK = b"/v1/feedback"
 
 _INTERNAL = ErrorAnswer(500, "server_error", "internal", "the proxy failed; its log says why")
-_CODING = bad_request("the only transfer coding supported is `chunked`", status=501)
+_HOST = bad_request("the request needs exactly one Host field")
+_CODING = bad_request("the only transfer coding supported is `chunked`")
 _NO_FEEDBACK = ErrorAnswer(501, "server_error", "not_available", "feedback is not stored by this version")
 
 
 class Exchange:
     """Serves requests; owns what outlives them: pools, breakers, counters of what is in flight."""
 
-    def __init__(self, policy: Policy, ledger: Ledger, loop: asyncio.AbstractEventLoop, outbox: Outbox) -> None:
+    def __init__(
+        self, policy: Policy, ledger: Ledger, loop: asyncio.AbstractEventLoop, outbox: Outbox
+    ) -> None:
         self.policy = policy  # the active one; a request takes it once
         self.pools = Pools(loop, outbox)
         self.attempts = Attempts(loop, self.pools)
@@ -96,13 +99,25 @@ class Exchange:
         finally:
             self._settle(call)  # 8
 
+    def refuse(self, client: Client, answer: ErrorAnswer) -> None:
+        """Answer, and settle, what the listener could not make a request of."""
+        call = CallState(self.policy, client)
+        _answer(call, answer, Failure.BAD_REQUEST)
+        self._settle(call)
+
     def _read_head(self, call: CallState) -> bool:
         """Sort the fields and find the route; True for the one that is split."""
         client, identity = call.client, call.policy.identity
         call.headers = headers = self._sorter_of(identity).sort(client.fields)
         if headers.hosts != 1 and not (headers.hosts == 0 and client.http_10):
-            raise Refusal(bad_request("the request needs exactly one Host field"), Failure.BAD_REQUEST)
-        if (coding := headers.read.get(b"transfer-encoding")) is not None and coding.strip().lower() != b"chunked":
+            log.warning("refused a request without exactly one Host")
+            raise Refusal(_HOST, Failure.BAD_REQUEST)
+        if (
+            coding := headers.read.get(b"transfer-encoding")
+        ) is not None and coding.strip().lower() != b"chunked":
+            # Where such a body ends is a matter of opinion: nothing behind it is read.
+            client.keep = False
+            log.warning("refused a request with a transfer coding other than `chunked`")
             raise Refusal(_CODING, Failure.BAD_REQUEST)
         path = client.target
         if path == CHAT and client.method == b"POST":
@@ -236,4 +251,3 @@ def _answer(call: CallState, answer: ErrorAnswer, failure: Failure) -> None:
         return
     call.status = answer.status
     call.client.respond(answer.status, answer.fields() + call.added_fields(), answer.body())
-

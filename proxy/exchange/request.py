@@ -8,8 +8,13 @@ from proxy.policy.snapshot import UpstreamPolicy
 from proxy.wire.headers import RequestHeaders
 
 
-def request_head(  # noqa: PLR0913 each part of a head comes from somewhere else
-    method: bytes, path: bytes, headers: RequestHeaders, upstream: UpstreamPolicy, framing: bytes, encoding: bytes
+def request_head(
+    method: bytes,
+    path: bytes,
+    headers: RequestHeaders,
+    upstream: UpstreamPolicy,
+    framing: bytes,
+    encoding: bytes,
 ) -> bytes:
     """Request line to blank line.  `framing` is the Content-Length or Transfer-Encoding line, or empty."""
     authorization = upstream.authorization or headers.read.get(b"authorization")

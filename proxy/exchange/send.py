@@ -4,11 +4,16 @@ import asyncio
 
 from proxy.exchange.reply import Reply
 from proxy.upstream.pool import Pool, UpstreamError
-from proxy.words import Failure
 
 
-async def send_fresh(  # noqa: PLR0913
-    pool: Pool, request: bytes, reply: Reply, total: float, loop: asyncio.AbstractEventLoop, *, head_only: bool = False
+async def send_fresh(
+    pool: Pool,
+    request: bytes,
+    reply: Reply,
+    total: float,
+    loop: asyncio.AbstractEventLoop,
+    *,
+    head_only: bool = False,
 ) -> None:
     """Send where no idle connection was to be had, or the one there was turned out to be closed.
 

@@ -44,7 +44,9 @@ MAX_HEAD = 64 * 1024
 _MALFORMED = bad_request("the request is not valid HTTP/1.1")
 _HEAD_TOO_LARGE = bad_request("the request's head is too large", "head_too_large", 431)
 _SLOW_HEAD = bad_request("the request's head took too long", "request_timeout", 408)
-_SLOW_BODY = Refusal(bad_request("the request's body took too long", "request_timeout", 408), Failure.BAD_REQUEST)
+_SLOW_BODY = Refusal(
+    bad_request("the request's body took too long", "request_timeout", 408), Failure.BAD_REQUEST
+)
 
 
 class Listener:
@@ -53,12 +55,14 @@ class Listener:
     def __init__(
         self,
         handle: Callable[[Client], Awaitable[None]],
+        refuse: Callable[[Client, ErrorAnswer], None],
         limits: Callable[[], LimitsPolicy],
         loop: asyncio.AbstractEventLoop,
         outbox: Outbox,
     ) -> None:
         self.outbox = outbox
         self.handle = handle
+        self.refuse = refuse
         self.limits = limits
         self.loop = loop
         self.draining = False
@@ -73,8 +77,8 @@ class ClientConnection(asyncio.Protocol):
     """A client's connection.  The httptools parser calls the methods named like its callbacks."""
 
     __slots__ = (
-        "_arriving", "_broken", "_dog", "_fields", "_head", "_lingering", "_loop", "_parser", "_paused",
-        "_request", "_task", "_url", "_waiting", "_wake", "listener", "source", "stopping", "transport",
+        "_arriving", "_broken", "_dog", "_fields", "_head", "_heading", "_lingering", "_loop", "_parser", "_paused",
+        "_request", "_stalled", "_task", "_url", "_waiting", "_wake", "listener", "source", "stopping", "transport",
     )  # fmt: skip
 
     def __init__(self, listener: Listener) -> None:
@@ -84,7 +88,8 @@ class ClientConnection(asyncio.Protocol):
         self._dog = Watchdog(listener.loop, self._expired)
         self._url = b""
         self._fields: list[Field] = []
-        self._head = 0  # bytes of a head that is not complete
+        self._heading = False  # a head has begun and is not complete
+        self._head = 0  # bytes read since it began
         self._arriving: ClientRequest | None = None  # whose body is not complete
         self._waiting: deque[ClientRequest] = deque()
         self._request: ClientRequest | None = None  # being served
@@ -92,6 +97,7 @@ class ClientConnection(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self._broken: ErrorAnswer | None = None  # the answer to bytes that are no request
         self._paused = False
+        self._stalled = False  # the client does not read
         self._lingering = False
         self.source: Source | None = None
         self.stopping = False
@@ -115,20 +121,22 @@ class ClientConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._lingering or self._broken is not None:
             return
-        fresh = self._arriving is None and not self._head
         try:
-            self._parser.feed_data(data)
+            if len(data) > MAX_HEAD and self._arriving is None and data.find(b"\r\n\r\n", 0, MAX_HEAD) < 0:
+                self._break(_HEAD_TOO_LARGE)
+            else:
+                self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             self._decline_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError:
             self._break(_MALFORMED)
-        if self._wake is not None and (self._waiting or self._request is not None or self._broken is not None):
+        if self._wake is not None and (
+            self._waiting or self._request is not None or self._broken is not None
+        ):
             self._wake_up()
-        if fresh and self._arriving is None and not self._waiting and self._request is None:
-            # The beginning of a head, and no more: from here its time runs.
-            self._head = len(data)
-            self._dog.set(self._loop.time() + self.listener.limits().request_headers)
-        elif self._head:
+        if self._heading:
+            if not self._head and self._request is None:
+                self._dog.set(self._loop.time() + self.listener.limits().request_headers)
             self._head += len(data)
             if self._head > MAX_HEAD:
                 self._break(_HEAD_TOO_LARGE)
@@ -137,20 +145,27 @@ class ClientConnection(asyncio.Protocol):
     def pause_writing(self) -> None:
         if self.source is not None:
             self.source.pause_reading()
+        self._stalled = True
         self._dog.set(self._loop.time() + self.listener.limits().write_stall)
 
     def resume_writing(self) -> None:
+        self._stalled = False
         self._dog.deadline = NEVER
         if self.source is not None:
             self.source.resume_reading()
+        self._wake_up()
 
     # --- httptools callbacks ------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        self._heading = self._arriving is None
 
     def on_url(self, url: bytes) -> None:
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._fields.append((name, value))
+        if self._arriving is None:  # else a trailer, which nobody asked for
+            self._fields.append((name, value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
         if self._arriving is not None:
@@ -158,10 +173,14 @@ class ClientConnection(asyncio.Protocol):
         parser = self._parser
         request = ClientRequest(self, parser.get_method(), self._url, self._fields)
         self._url, self._fields = b"", []
+        self._heading = False
         self._head = 0
         if not parser.should_keep_alive():
+            version = parser.get_http_version()
             request.keep = False
-            request.http_10 = parser.get_http_version() == "1.0"
+            request.http_10 = version == "1.0"
+            if version not in ("1.0", "1.1"):
+                raise httptools.HttpParserError("version")
         self._arriving = request
         self._waiting.append(request)
 
@@ -195,8 +214,8 @@ class ClientConnection(asyncio.Protocol):
     async def _serve(self) -> None:
         waiting, handle = self._waiting, self.listener.handle
         while True:
-            while not waiting:
-                if self._broken is not None:
+            while not waiting or self._stalled:
+                if self._broken is not None and not self._stalled:
                     self._refuse(self._broken)
                     return
                 await self.more()
@@ -207,6 +226,7 @@ class ClientConnection(asyncio.Protocol):
             if request.target[:1] != b"/" or request.method != b"POST":
                 refusal = request.refusal()
                 if refusal is not None:
+                    log.warning("refused a request")
                     self._refuse(refusal)
                     return
             await handle(request)
@@ -214,8 +234,9 @@ class ClientConnection(asyncio.Protocol):
             if not request.keep or self.transport.is_closing():
                 self._close(read_on=not request.whole)
                 return
-            if not waiting:
-                self._dog.set(self._loop.time() + KEEPALIVE)
+            if not waiting and not self._stalled:
+                patience = self.listener.limits().request_headers if self._heading else KEEPALIVE
+                self._dog.set(self._loop.time() + patience)
 
     async def more(self) -> None:
         """Wait until something has arrived."""
@@ -251,7 +272,7 @@ class ClientConnection(asyncio.Protocol):
 
     def close_idle(self) -> None:
         """Close the connection if no request is on it, or on its way."""
-        if self._request is None and not self._waiting and not self._head:
+        if self._request is None and not self._waiting and not self._heading:
             self.transport.close()
 
     # --- inside -------------------------------------------------------------------------------
@@ -267,10 +288,13 @@ class ClientConnection(asyncio.Protocol):
 
     def _break(self, answer: ErrorAnswer) -> None:
         """What came is no HTTP: answer what was whole before it, then that, then close."""
-        log.warning("refused a malformed request")
+        if self._broken is not None:
+            return
         self._broken = answer
         if self._arriving is not None:
             self._arriving.break_off()
+        else:
+            log.warning("refused a malformed request")
 
     def _decline_upgrade(self, rest: bytes) -> None:
         """Serve a request that asks for another protocol as if it did not, and as the last one.
@@ -299,10 +323,10 @@ class ClientConnection(asyncio.Protocol):
             self._break(_MALFORMED)
 
     def _refuse(self, answer: ErrorAnswer) -> None:
-        """Answer a request that the exchange never sees, and close."""
+        """Have a request refused that is none the exchange could serve, and close."""
         request = self._request or ClientRequest(self, b"", b"", [])
         request.keep = False
-        request.respond(answer.status, answer.fields(), answer.body())
+        self.listener.refuse(request, answer)
         self._close(read_on=True)
 
     def _close(self, *, read_on: bool) -> None:
@@ -323,8 +347,8 @@ class ClientConnection(asyncio.Protocol):
         if request is not None and not request.whole and not request.started:
             request.break_off(_SLOW_BODY)
             self._wake_up()
-        elif self._head and not self._lingering:
-            self._head = 0
+        elif self._heading and request is None and not self._lingering:
+            self._heading = False
             self._broken = _SLOW_HEAD
             self._wake_up()
         else:

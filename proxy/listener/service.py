@@ -42,9 +42,7 @@ class Address(NamedTuple):
 class Service:
     """Starts, serves, drains.  One per process (tests start several)."""
 
-    def __init__(
-        self, policy: Policy, data: Address, admin: Address, ledger: Ledger | None = None
-    ) -> None:
+    def __init__(self, policy: Policy, data: Address, admin: Address, ledger: Ledger | None = None) -> None:
         self._data_address = data
         self._admin_address = admin
         self._ledger = ledger
@@ -52,9 +50,17 @@ class Service:
         self.metrics = Metrics(self._known_models, self._gauges)
         self._debug = log.isEnabledFor(logging.DEBUG)
         outbox = Outbox(self._loop)
-        self.exchange = Exchange(policy, self._settle if ledger or self._debug else self.metrics.settle, self._loop, outbox)
+        self.exchange = Exchange(
+            policy, self._settle if ledger or self._debug else self.metrics.settle, self._loop, outbox
+        )
         self._known_cache: tuple[Policy, frozenset[str]] = (policy, _models(policy))
-        self._listener = Listener(self.exchange.handle, lambda: self.exchange.policy.limits, self._loop, outbox)
+        self._listener = Listener(
+            self.exchange.handle,
+            self.exchange.refuse,
+            lambda: self.exchange.policy.limits,
+            self._loop,
+            outbox,
+        )
         self._data: asyncio.Server | None = None
         self._admin: web.AppRunner | None = None
         self._hurry = asyncio.Event()
@@ -86,7 +92,11 @@ class Service:
 
     async def start(self) -> None:
         """Listen.  Raises OSError where an address is taken."""
-        runner = web.AppRunner(admin_app(self.metrics, self.exchange.flush, lambda: self.ready), access_log=None, shutdown_timeout=0.1)
+        runner = web.AppRunner(
+            admin_app(self.metrics, self.exchange.flush, lambda: self.ready),
+            access_log=None,
+            shutdown_timeout=0.1,
+        )
         await runner.setup()
         self._admin = runner
         try:
@@ -122,7 +132,9 @@ class Service:
         limits = self.exchange.policy.limits
         listener = self._listener
         listener.draining = True  # readiness fails, answers say `Connection: close`
-        log.info("draining: %d requests in flight, %d connections", self.exchange.in_flight, len(listener.open))
+        log.info(
+            "draining: %d requests in flight, %d connections", self.exchange.in_flight, len(listener.open)
+        )
         await self._wait(limits.drain_delay)
         if self._data is not None:
             self._data.close()

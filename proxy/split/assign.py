@@ -18,9 +18,7 @@ _FINETUNED = (Variant.FINETUNED, Assignment.FINETUNED)
 _BASELINE = (Variant.BASELINE, Assignment.BASELINE)
 UNASSIGNED = Decision(Variant.BASELINE, Assignment.UNASSIGNED, -1)
 _EVERYONE = Decision(Variant.FINETUNED, Assignment.FINETUNED, -1)
-_OVERRIDES = {
-    variant.value.encode(): Decision(variant, Assignment.OVERRIDE, -1) for variant in Variant
-}
+_OVERRIDES = {variant.value.encode(): Decision(variant, Assignment.OVERRIDE, -1) for variant in Variant}
 
 
 def murmur3(salt: str, user: bytes) -> int:

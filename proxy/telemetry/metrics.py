@@ -60,7 +60,9 @@ class ModelSeries:
 class Metrics(Collector):
     """Takes records; yields metric families to a scrape."""
 
-    def __init__(self, known_models: Callable[[], frozenset[str]], gauges: Callable[[], Iterable[Metric]]) -> None:
+    def __init__(
+        self, known_models: Callable[[], frozenset[str]], gauges: Callable[[], Iterable[Metric]]
+    ) -> None:
         """`known_models`: the policy's own list, the only names that become labels."""
         self._known_models = known_models
         self._gauges = gauges
@@ -138,7 +140,9 @@ class Metrics(Collector):
         for pair, count in self._assignments.items():
             assignments.add_metric(pair, count)
         adapted = CounterMetricFamily(
-            "splitlane_adapted_fields", "Request fields renamed or dropped for a dialect.", labels=["agent", "field"]
+            "splitlane_adapted_fields",
+            "Request fields renamed or dropped for a dialect.",
+            labels=["agent", "field"],
         )
         for pair, count in self._adapted.items():
             adapted.add_metric(pair, count)

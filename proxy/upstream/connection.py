@@ -55,9 +55,28 @@ class Connection(asyncio.Protocol):
     """A pooled connection.  The httptools parser calls the methods named like its callbacks."""
 
     __slots__ = (
-        "_ended", "_head", "_head_only", "_head_seen", "_interim", "_interims", "_outbox", "_loop", "_owner",
-        "_parser", "_receiver", "_request_done", "_reusable", "_surplus", "_writable", "closed", "last_read", "paused",
-        "responded", "used", "transport", "watchdog",
+        "_ended",
+        "_head",
+        "_head_only",
+        "_head_seen",
+        "_interim",
+        "_interims",
+        "_loop",
+        "_outbox",
+        "_owner",
+        "_parser",
+        "_receiver",
+        "_request_done",
+        "_reusable",
+        "_surplus",
+        "_writable",
+        "closed",
+        "last_read",
+        "paused",
+        "responded",
+        "transport",
+        "used",
+        "watchdog",
     )  # fmt: skip
 
     def __init__(self, loop: asyncio.AbstractEventLoop, owner: Owner, outbox: Outbox) -> None:
@@ -252,7 +271,12 @@ class Connection(asyncio.Protocol):
     def _settle(self) -> None:
         """After a complete response: back to the pool, or closed where its end was not certain."""
         self._receiver = None
-        if not self._reusable or self._surplus or not self._request_done or self.transport.get_write_buffer_size():
+        if (
+            not self._reusable
+            or self._surplus
+            or not self._request_done
+            or self.transport.get_write_buffer_size()
+        ):
             self.close()
             return
         if self.paused:

@@ -64,7 +64,10 @@ class Pool:
                 self._tls = tls_context(self.upstream.ca_file)
             async with asyncio.timeout(min(self.upstream.timeouts.connect, limit)):
                 connection = await open_connection(
-                    self.upstream, self._resolver, self._tls, lambda: Connection(self._loop, self, self._outbox)
+                    self.upstream,
+                    self._resolver,
+                    self._tls,
+                    lambda: Connection(self._loop, self, self._outbox),
                 )
         except TimeoutError as error:
             raise UpstreamError(Failure.CONNECT_TIMEOUT) from error

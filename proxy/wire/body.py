@@ -16,6 +16,8 @@ import orjson
 
 # Deeper bodies are refused: no vendor accepts them, and a bound keeps the pattern finite.
 MAX_DEPTH = 64
+# So many members are no chat request, but a way to keep the event loop busy.
+MAX_MEMBERS = 1000
 # Longer bodies are scanned, not parsed: a parsed megabyte of small values takes fifty in memory.
 PARSE_UP_TO = 64 * 1024
 
@@ -36,7 +38,7 @@ def _container(depth: int) -> bytes:
 _OPEN = re.compile(_SPACE + rb"\{" + _SPACE)
 _MEMBER = re.compile(
     rb"(" + _STRING + rb")" + _SPACE + rb":" + _SPACE
-    + rb'(' + _STRING + rb'|[^ \t\n\r\[\]{}",:]++|' + _container(MAX_DEPTH) + rb")"
+    + rb"(" + _STRING + rb'|[^ \t\n\r\[\]{}",:]++|' + _container(MAX_DEPTH) + rb")"
     + _SPACE + rb"([,}])" + _SPACE,
     re.DOTALL,
 )  # fmt: skip
@@ -197,6 +199,8 @@ class Body:
                 raise BodyError(
                     f"the request body is not valid JSON, or is nested deeper than {MAX_DEPTH} levels"
                 )
+            if len(members) == MAX_MEMBERS:
+                raise BodyError(f"the request body has more than {MAX_MEMBERS} members")
             name = _name(found[1])
             if name == "model" and name in last:
                 raise BodyError("the request body has more than one `model`")

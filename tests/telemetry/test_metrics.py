@@ -114,9 +114,10 @@ def test_assignments_are_counted_by_how_they_came_about(assignment: Assignment) 
     assert found.total("model_requests_total", variant="baseline") == 1
 
 
-def test_overhead_is_never_negative() -> None:
-    found = scrape([SUCCESS._replace(latency=1.0, blocked=1.001)])
-    assert found.total("splitlane_overhead_seconds_sum") == 0
+def test_fields_adapted_for_a_dialect_are_counted_by_name() -> None:
+    found = scrape([SUCCESS._replace(adapted=("user", "seed")), SUCCESS._replace(adapted=("user",))])
+    assert found.total("splitlane_adapted_fields_total", agent="qa_agent", field="user") == 2
+    assert found.total("splitlane_adapted_fields_total", agent="qa_agent", field="seed") == 1
 
 
 # --- many records -----------------------------------------------------------------------------------
@@ -182,12 +183,13 @@ EXPECTED = {
     "model_tokens": {"agent", "variant", "model", "type"},
     "splitlane_overhead_seconds": set(),
     "splitlane_assignments": {"agent", "variant"},
+    "splitlane_adapted_fields": {"agent", "field"},
 }
 
 
 @pytest.mark.parametrize("name", list(EXPECTED))
 def test_metric_has_its_labels_and_a_help_text(name: str) -> None:
-    found = scrape([SUCCESS._replace(failure=Failure.RESET, fallback=Failure.RESET)])
+    found = scrape([SUCCESS._replace(failure=Failure.RESET, fallback=Failure.RESET, adapted=("user",))])
     (family,) = [family for family in found.families if family.name == name]
     assert {label for sample in family.samples for label in sample.labels} - {"le"} == EXPECTED[name]
     assert family.documentation.endswith(".")

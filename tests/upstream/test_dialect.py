@@ -60,6 +60,7 @@ each_dialect = pytest.mark.parametrize("dialect", Dialect)
 class Rendered(NamedTuple):
     body: bytes
     usage_injected: bool
+    adapted: set[str]
 
     @property
     def json(self) -> dict[str, Any]:
@@ -74,8 +75,9 @@ def rendered(
     raw: bytes | dict[str, Any], dialect: Dialect, *, stream: bool = False, defaults: bool = False
 ) -> Rendered:
     text = raw if isinstance(raw, bytes) else json.dumps(raw).encode()
-    answer = render(Body(text), TARGETS[dialect], POLICY.defaults if defaults else (), stream=stream)
-    return Rendered(answer[0], answer[1])
+    added = POLICY.defaults if defaults else ()
+    body, usage_injected, adapted = render(Body(text), TARGETS[dialect], added, stream=stream)
+    return Rendered(body, usage_injected, set(adapted))
 
 
 def request(**fields: Any) -> dict[str, Any]:
@@ -112,7 +114,9 @@ def test_field_of_the_other_vendor_is_renamed_or_dropped(dialect: Dialect, name:
     expected = request() | {"model": MODEL}
     if name in RENAMED[dialect]:
         expected[RENAMED[dialect][name]] = 7
-    assert rendered(request(**{name: 7}), dialect).json == expected
+    found = rendered(request(**{name: 7}), dialect)
+    assert found.json == expected
+    assert found.adapted == {name}
 
 
 @pytest.mark.parametrize(
@@ -128,7 +132,9 @@ def test_field_of_the_vendor_itself_passes_untouched(dialect: Dialect, name: str
 @each_dialect
 def test_field_that_nobody_knows_passes_untouched(dialect: Dialect) -> None:
     raw = b'{"model":"old","x_new":1.50,"messages":[]}'
-    assert rendered(raw, dialect).body == raw.replace(b'"old"', json.dumps(MODEL).encode())
+    found = rendered(raw, dialect)
+    assert found.body == raw.replace(b'"old"', json.dumps(MODEL).encode())
+    assert not found.adapted
 
 
 @pytest.mark.parametrize(

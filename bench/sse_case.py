@@ -87,9 +87,7 @@ def _client(fleet: Fleet, plan: Plan, contender: Contender, *, streams: int) -> 
     return result
 
 
-def _measure(
-    fleet: Fleet, plan: Plan, contender: Contender, server: Process | None, upstream: Process
-) -> _Round:
+def _measure(fleet: Fleet, plan: Plan, contender: Contender, server: Process | None, upstream: Process) -> _Round:
     before = server.cpu_ns() if server else 0
     upstream_before = upstream.cpu_ns()
     seen = _client(fleet, plan, contender, streams=plan.streams)

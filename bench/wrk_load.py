@@ -57,6 +57,4 @@ def load(fleet: Fleet, name: str, port: int, *, seconds: int, core: int) -> Load
         raise BenchError(f"{name} failed {failed} of {result['requests']} requests:\n{output}")
     if not result["requests"] or not math.isfinite(result["p99_us"]):
         raise BenchError(f"{name} answered nothing:\n{output}")
-    return Load(
-        result["requests"], result["duration_us"] / 1e6, result["p50_us"] / 1e3, result["p99_us"] / 1e3
-    )
+    return Load(result["requests"], result["duration_us"] / 1e6, result["p50_us"] / 1e3, result["p99_us"] / 1e3)

@@ -1,1 +1,1 @@
-
+"""What the admin listener answers."""

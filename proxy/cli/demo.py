@@ -38,9 +38,7 @@ CONCURRENT = 20
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
-    parser.add_argument(
-        "--users", type=int, default=200, help="users per agent, one request each (default: 200)"
-    )
+    parser.add_argument("--users", type=int, default=200, help="users per agent, one request each (default: 200)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -101,9 +99,7 @@ async def _demo(users: int) -> int:
             await _settled(records, seen + users + 1)
             usage = records[-1].usage
             print(
-                f"   tokens counted on the way: {usage.prompt} in, {usage.completion} out"
-                if usage
-                else "   no usage"
+                f"   tokens counted on the way: {usage.prompt} in, {usage.completion} out" if usage else "   no usage"
             )
     for problem in problems:
         print(f"FAILED: {problem}", file=sys.stderr)
@@ -164,6 +160,4 @@ def _print_split(records: list[Record], agents: list[str], users: int) -> None:
         treated = [record for record in own if record.decision.variant == "finetuned"]
         served = sum(record.served.startswith("ft:") for record in own)
         median = sorted(record.latency for record in own)[len(own) // 2] * 1000
-        print(
-            f"   {agent:<16}{users:>7}{len(treated):>12}{len(treated) / users:>8.1%}{served:>16}{median:>6.1f} ms"
-        )
+        print(f"   {agent:<16}{users:>7}{len(treated):>12}{len(treated) / users:>8.1%}{served:>16}{median:>6.1f} ms")

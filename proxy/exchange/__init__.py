@@ -1,1 +1,1 @@
-
+"""The request path.  Start at `exchange.Exchange.handle`."""

@@ -68,9 +68,7 @@ class Attempts:
             return reply
         discard(reply)
         call.fallback = failure
-        log.warning(
-            "%s: %s failed (%s), %s answers", agent.name, agent.finetuned.model, failure, agent.baseline.model
-        )
+        log.warning("%s: %s failed (%s), %s answers", agent.name, agent.finetuned.model, failure, agent.baseline.model)
         return await self._target(call, agent.baseline, fallback.retry_baseline)
 
     async def _finetuned(self, call: CallState, target: Target) -> Reply:

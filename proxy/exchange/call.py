@@ -17,7 +17,7 @@ from proxy.words import Attempt, Decision, Failure, Record
 OTHER = "other"
 
 
-class Refusal(Exception):
+class Refusal(Exception):  # noqa: N818 it is an answer, not an error
     """We answer the request ourselves."""
 
     def __init__(self, answer: ErrorAnswer, failure: Failure) -> None:
@@ -116,9 +116,7 @@ _added: dict[tuple[str, str, str, str, int, Failure | None], bytes] = {}
 _ADDED_KEPT = 4096
 
 
-def _added_fields(
-    policy: str, agent: str, variant: str, served: str, attempts: int, fallback: Failure | None
-) -> bytes:
+def _added_fields(policy: str, agent: str, variant: str, served: str, attempts: int, fallback: Failure | None) -> bytes:
     fields = (
         f"x-splitlane-agent: {agent}\r\nx-splitlane-variant: {variant}\r\nx-splitlane-served: {served}\r\n"
         f"x-splitlane-attempts: {attempts}\r\nx-splitlane-policy: {policy}\r\n"

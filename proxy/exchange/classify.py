@@ -99,14 +99,10 @@ def _client_error(status: int, body: bytes) -> Failure:
     if status in (401, 403):
         return Failure.AUTH
     if code in ("model_not_found", "invalid_model") or (
-        code in ("1500", "3003", "404", "not_found", "notfounderror", "")
-        and "model" in text
-        and _any_in(_GONE, text)
+        code in ("1500", "3003", "404", "not_found", "notfounderror", "") and "model" in text and _any_in(_GONE, text)
     ):
         return Failure.MODEL_GONE
-    if "context_length" in code or _any_in(
-        ("maximum context length", "context_length", "too large for model"), text
-    ):
+    if "context_length" in code or _any_in(("maximum context length", "context_length", "too large for model"), text):
         return Failure.CONTEXT_LENGTH
     return Failure.BAD_REQUEST
 

@@ -41,9 +41,7 @@ _NO_FEEDBACK = ErrorAnswer(501, "server_error", "not_available", "feedback is no
 class Exchange:
     """Serves requests; owns what outlives them: pools, breakers, counters of what is in flight."""
 
-    def __init__(
-        self, policy: Policy, ledger: Ledger, loop: asyncio.AbstractEventLoop, outbox: Outbox
-    ) -> None:
+    def __init__(self, policy: Policy, ledger: Ledger, loop: asyncio.AbstractEventLoop, outbox: Outbox) -> None:
         self.policy = policy  # the active one; a request takes it once
         self.pools = Pools(loop, outbox)
         self.attempts = Attempts(loop, self.pools)
@@ -112,9 +110,7 @@ class Exchange:
         if headers.hosts != 1 and not (headers.hosts == 0 and client.http_10):
             log.warning("refused a request without exactly one Host")
             raise Refusal(_HOST, Failure.BAD_REQUEST)
-        if (
-            coding := headers.read.get(b"transfer-encoding")
-        ) is not None and coding.strip().lower() != b"chunked":
+        if (coding := headers.read.get(b"transfer-encoding")) is not None and coding.strip().lower() != b"chunked":
             # Where such a body ends is a matter of opinion: nothing behind it is read.
             client.keep = False
             log.warning("refused a request with a transfer coding other than `chunked`")
@@ -163,9 +159,7 @@ class Exchange:
         if identity.allow_override and (requested := read.get(b"x-splitlane-variant")):
             forced = override(requested)
             if forced is None:
-                raise Refusal(
-                    bad_request("x-splitlane-variant must be `baseline` or `finetuned`"), Failure.BAD_REQUEST
-                )
+                raise Refusal(bad_request("x-splitlane-variant must be `baseline` or `finetuned`"), Failure.BAD_REQUEST)
             return forced
         decision = assign(agent, identify_user(identity, read, call.body))
         if decision is UNASSIGNED and identity.on_missing_user != "baseline" and call.route == "chat":

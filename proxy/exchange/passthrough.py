@@ -33,9 +33,7 @@ async def pass_through(call: CallState, pools: Pools, loop: asyncio.AbstractEven
     if whole is None:
         await _stream(call, pool, reply, upstream)
         return reply
-    framing = (
-        b"Content-Length: %d\r\n" % len(whole) if whole or b"content-length" in call.headers.read else b""
-    )
+    framing = b"Content-Length: %d\r\n" % len(whole) if whole or b"content-length" in call.headers.read else b""
     request = _head(call, upstream, framing) + whole
     head_only = client.method == b"HEAD"
     connection = pool.take()

@@ -216,9 +216,10 @@ class Reply:
     # --- inside -------------------------------------------------------------------------------
 
     def _is_event_stream(self) -> bool:
-        return self.field(b"content-type").startswith(b"text/event-stream") and self.field(
-            b"content-encoding"
-        ) in (b"", b"identity")
+        return self.field(b"content-type").startswith(b"text/event-stream") and self.field(b"content-encoding") in (
+            b"",
+            b"identity",
+        )
 
     def _hold_event(self, event: bytes) -> None:
         kind, chunk = parse_event(event)

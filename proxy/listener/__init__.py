@@ -1,1 +1,1 @@
-
+"""The sockets, the client's connection, and an orderly end."""

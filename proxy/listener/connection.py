@@ -44,9 +44,7 @@ MAX_HEAD = 64 * 1024
 _MALFORMED = bad_request("the request is not valid HTTP/1.1")
 _HEAD_TOO_LARGE = bad_request("the request's head is too large", "head_too_large", 431)
 _SLOW_HEAD = bad_request("the request's head took too long", "request_timeout", 408)
-_SLOW_BODY = Refusal(
-    bad_request("the request's body took too long", "request_timeout", 408), Failure.BAD_REQUEST
-)
+_SLOW_BODY = Refusal(bad_request("the request's body took too long", "request_timeout", 408), Failure.BAD_REQUEST)
 
 
 class Listener:
@@ -130,9 +128,7 @@ class ClientConnection(asyncio.Protocol):
             self._decline_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError:
             self._break(_MALFORMED)
-        if self._wake is not None and (
-            self._waiting or self._request is not None or self._broken is not None
-        ):
+        if self._wake is not None and (self._waiting or self._request is not None or self._broken is not None):
             self._wake_up()
         if self._heading:
             if not self._head and self._request is None:

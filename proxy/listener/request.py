@@ -21,9 +21,7 @@ log = logging.getLogger("splitlane.listener")
 # Bodies from here on are written by themselves: joining them to the head would copy them.
 LARGE = 64 * 1024
 
-_STATUS_LINE = {
-    status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus
-}
+_STATUS_LINE = {status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus}
 _METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
 _NO_BODY = frozenset({204, 304})
 _BAD_BODY = Refusal(bad_request("the request's body is not valid HTTP/1.1"), Failure.BAD_REQUEST)
@@ -43,9 +41,7 @@ class ClientRequest:
     _chunked = False
     _timed = False  # the body's time limit runs
 
-    def __init__(
-        self, connection: ClientConnection, method: bytes, target: bytes, fields: Sequence[Field]
-    ) -> None:
+    def __init__(self, connection: ClientConnection, method: bytes, target: bytes, fields: Sequence[Field]) -> None:
         self.connection = connection
         self.method = method
         self.target = target

@@ -132,9 +132,7 @@ class Service:
         limits = self.exchange.policy.limits
         listener = self._listener
         listener.draining = True  # readiness fails, answers say `Connection: close`
-        log.info(
-            "draining: %d requests in flight, %d connections", self.exchange.in_flight, len(listener.open)
-        )
+        log.info("draining: %d requests in flight, %d connections", self.exchange.in_flight, len(listener.open))
         await self._wait(limits.drain_delay)
         if self._data is not None:
             self._data.close()

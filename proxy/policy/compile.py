@@ -60,8 +60,7 @@ def compile_policy(config: PolicyConfig, digest: str) -> Policy:
         default_upstream=default,
         identity=_identity(config.identity),
         agents={
-            name.encode(): _agent(name, agent, config, upstreams, default)
-            for name, agent in config.agents.items()
+            name.encode(): _agent(name, agent, config, upstreams, default) for name, agent in config.agents.items()
         },
         fallback=_fallback(config.fallback, enabled=config.models.fallback_enabled),
         limits=LimitsPolicy(**config.limits.model_dump()),

@@ -118,18 +118,10 @@ class GatesConfig(Section):
     """One gate per metric; `null` turns a gate off."""
 
     success: DropGateConfig | None = DropGateConfig.model_validate({"kind": "guardrail", "margin": "-1pp"})
-    first_attempt: DropGateConfig | None = DropGateConfig.model_validate(
-        {"kind": "guardrail", "margin": "-2pp"}
-    )
-    fallback_rate: CeilingGateConfig | None = CeilingGateConfig.model_validate(
-        {"kind": "guardrail", "max": "5%"}
-    )
-    latency_p95: RiseGateConfig | None = RiseGateConfig.model_validate(
-        {"kind": "guardrail", "margin": "+2.5pp"}
-    )
-    latency_mean: RelativeGateConfig | None = RelativeGateConfig.model_validate(
-        {"kind": "signal", "margin": "+10%"}
-    )
+    first_attempt: DropGateConfig | None = DropGateConfig.model_validate({"kind": "guardrail", "margin": "-2pp"})
+    fallback_rate: CeilingGateConfig | None = CeilingGateConfig.model_validate({"kind": "guardrail", "max": "5%"})
+    latency_p95: RiseGateConfig | None = RiseGateConfig.model_validate({"kind": "guardrail", "margin": "+2.5pp"})
+    latency_mean: RelativeGateConfig | None = RelativeGateConfig.model_validate({"kind": "signal", "margin": "+10%"})
     cost: RelativeGateConfig | None = RelativeGateConfig.model_validate({"kind": "signal", "margin": "+0%"})
     feedback: ScoreGateConfig | None = ScoreGateConfig.model_validate(
         {"kind": "signal", "margin": -0.05, "min": {"rated": 100}, "on_insufficient": "ignore"}
@@ -209,9 +201,7 @@ class RolloutConfig(Section):
 
     @field_validator("steps")
     @classmethod
-    def _steps_rise(
-        cls, steps: tuple[StepConfig, ...] | None, info: ValidationInfo
-    ) -> tuple[StepConfig, ...] | None:
+    def _steps_rise(cls, steps: tuple[StepConfig, ...] | None, info: ValidationInfo) -> tuple[StepConfig, ...] | None:
         ramp = info.data.get("ramp")
         if steps is None:
             return tuple(StepConfig(percent=percent) for percent in ramp or DEFAULT_RAMP)

@@ -30,9 +30,7 @@ _EXPECTED = {
 
 def diagnose(error: ValidationError, root: Node, source: str) -> list[PolicyProblem]:
     """Every error of the validation, each with its place in the document."""
-    return [
-        _problem(dict(found), root, source) for found in error.errors(include_url=False, include_input=False)
-    ]
+    return [_problem(dict(found), root, source) for found in error.errors(include_url=False, include_input=False)]
 
 
 def _problem(error: dict[str, Any], root: Node, source: str) -> PolicyProblem:

@@ -102,9 +102,7 @@ def read_document(content: bytes, source: str) -> tuple[Node, list[PolicyProblem
         line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
         # The parser quotes what it stumbled over, which may be a piece of a secret.
         what = _QUOTED.sub("'…'", " ".join(filter(None, (error.context, error.problem))))
-        problem = PolicyProblem(
-            source, line, column, "", "a syntax error", f"YAML ({' '.join(what.split())})"
-        )
+        problem = PolicyProblem(source, line, column, "", "a syntax error", f"YAML ({' '.join(what.split())})")
     except yaml.YAMLError:
         problem = PolicyProblem(source, 0, 0, "", "a syntax error", "YAML")
     raise PolicyError((problem,)) from None

@@ -37,9 +37,7 @@ def expand_document(root: Node, source: str, env: Mapping[str, str]) -> list[Pol
     return problems
 
 
-def _expand(
-    node: Node, path: Path, source: str, env: Mapping[str, str], problems: list[PolicyProblem]
-) -> None:
+def _expand(node: Node, path: Path, source: str, env: Mapping[str, str], problems: list[PolicyProblem]) -> None:
     if isinstance(node.value, dict):
         for key, child in node.value.items():
             _expand(child, (*path, key), source, env, problems)
@@ -52,9 +50,7 @@ def _expand(
         try:
             node.value = Expanded(_expand_text(node.value, pathlib.Path(source).parent, env))
         except _UnresolvedError as error:
-            problems.append(
-                PolicyProblem(source, node.line, node.column, show_path(path), error.value, error.expected)
-            )
+            problems.append(PolicyProblem(source, node.line, node.column, show_path(path), error.value, error.expected))
 
 
 def _is_left_out(node: Node) -> bool:

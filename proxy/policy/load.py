@@ -84,7 +84,5 @@ def default_policy_path(env: Mapping[str, str]) -> Path:
     close = difflib.get_close_matches(name[:64], known, n=1)
     expected = f"one of: {', '.join(known)}" if known else "a file policies/NAME.yaml, but there is none"
     hint = f"; did you mean {close[0]}?" if close else ""
-    problem = PolicyProblem(
-        "environment", 0, 0, ENVIRONMENT_VARIABLE, show_value(name, ()), f"{expected}{hint}"
-    )
+    problem = PolicyProblem("environment", 0, 0, ENVIRONMENT_VARIABLE, show_value(name, ()), f"{expected}{hint}")
     raise PolicyError((problem,))

@@ -1,1 +1,1 @@
-
+"""Pure: who is asking, and which variant that gives."""

@@ -58,7 +58,7 @@ class Call:
         wanted = name.lower().encode()
         return [value.decode("latin-1") for key, value in self.headers if key.lower() == wanted]
 
-    def json(self) -> Any:  # noqa: ANN401 - whatever the body holds
+    def json(self) -> Any:
         """Return the body, parsed.
 
         Raises:

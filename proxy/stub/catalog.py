@@ -68,9 +68,7 @@ def embeddings_answer(ask: Ask, dialect: Dialect) -> Answer:
     # one text, many texts, one text in tokens, or many of them
     many = isinstance(given, list) and not all(isinstance(each, int) for each in given)
     inputs: list[object] = list(given) if many and isinstance(given, list) else [given]
-    size = next(
-        (n for key in ("dimensions", "output_dimension") if isinstance(n := ask.body.get(key), int)), 0
-    )
+    size = next((n for key in ("dimensions", "output_dimension") if isinstance(n := ask.body.get(key), int)), 0)
     size = min(size, 4096) if size > 0 else DIMENSIONS
     packed = ask.body.get("encoding_format") == "base64"
     data = [
@@ -88,6 +86,6 @@ def embeddings_answer(ask: Ask, dialect: Dialect) -> Answer:
 
 def _vector(text: str, size: int, packed: bool) -> list[float] | str:
     """Return an embedding; packed: little-endian 32-bit floats in base64, as OpenAI's SDK asks for."""
-    source = random.Random(text)  # noqa: S311 - repeatable, no secret
+    source = random.Random(text)
     numbers = [round(source.uniform(-1, 1), 6) for _ in range(size)]
     return base64.b64encode(struct.pack(f"<{size}f", *numbers)).decode() if packed else numbers

@@ -56,9 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a fault for a model glob; repeatable",
     )
     parser.add_argument("--models", metavar="A,B", help="the models it knows (every name)")
-    parser.add_argument(
-        "--latency", type=float, default=0.0, metavar="SECONDS", help="before the headers (0)"
-    )
+    parser.add_argument("--latency", type=float, default=0.0, metavar="SECONDS", help="before the headers (0)")
     parser.add_argument(
         "--tokens-per-second", type=float, default=0.0, metavar="N", help="pace of the words (unlimited)"
     )
@@ -97,9 +95,7 @@ def read_config(args: argparse.Namespace) -> StubConfig:
         raise ValueError(f"--fault: {error}") from error
     globs = [fault.model for fault in faults]
     if twice := next((glob for glob in globs if globs.count(glob) > 1), None):
-        raise ValueError(
-            f"--fault: {twice} is given twice; expected one SPEC per model, its words joined by commas"
-        )
+        raise ValueError(f"--fault: {twice} is given twice; expected one SPEC per model, its words joined by commas")
     return StubConfig(
         host=args.host,
         port=args.port,

@@ -22,9 +22,7 @@ def text_answer(ask: Ask, stamp: Stamp, default_words: int) -> Answer:
     if ask.stream:
         return stream_answer(_text_events(ask, reply, frame))
     counts = usage(ask, reply.tokens, Dialect.OPENAI)
-    return json_answer(
-        frame | {"choices": [_text(reply.content, reply.finish)], "usage": counts}, reply.tokens
-    )
+    return json_answer(frame | {"choices": [_text(reply.content, reply.finish)], "usage": counts}, reply.tokens)
 
 
 def _text(text: str, finish: str | None) -> dict[str, Any]:

@@ -42,9 +42,7 @@ def refusal(endpoint: str, ask: Ask, dialect: Dialect) -> Answer | None:
     required = ("model", _REQUIRED[endpoint])
     if dialect is Dialect.MISTRAL:
         known = MISTRAL_FIELDS.get(endpoint)
-        found: list[tuple[str, str, object]] = [
-            ("missing", name, None) for name in required if name not in ask.body
-        ]
+        found: list[tuple[str, str, object]] = [("missing", name, None) for name in required if name not in ask.body]
         extra = [name for name in ask.body if known is not None and name not in known]
         found += [("extra_forbidden", name, ask.body[name]) for name in extra]
         return refused_fields(found) if found else None
@@ -56,9 +54,7 @@ def refusal(endpoint: str, ask: Ask, dialect: Dialect) -> Answer | None:
         return error_answer(problem, dialect)
     for name in OPENAI_REFUSES:
         if name in ask.body:
-            problem = bad_request(
-                f"Unrecognized request argument supplied: {name}", name, "unknown_parameter"
-            )
+            problem = bad_request(f"Unrecognized request argument supplied: {name}", name, "unknown_parameter")
             return error_answer(problem, dialect)
     if ask.body.get("stream_options") is not None and not ask.stream:
         message = "The 'stream_options' parameter is only allowed when 'stream' is enabled."

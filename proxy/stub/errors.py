@@ -123,15 +123,11 @@ def _problem(fault: Fault, model: str) -> Problem | None:
     if fault.context_length:
         message = "This model's maximum context length is 8192 tokens, your messages resulted in more."
         code = "context_length_exceeded"
-        return Problem(
-            400, message, "invalid_request_error", "messages", code, "invalid_request_prompt", "3051"
-        )
+        return Problem(400, message, "invalid_request_error", "messages", code, "invalid_request_prompt", "3051")
     if fault.content_filter:
         message = "The request was rejected by the content filter."
         code = "content_filter"
-        return Problem(
-            400, message, "invalid_request_error", "prompt", code, "content_filter", "content_filter"
-        )
+        return Problem(400, message, "invalid_request_error", "prompt", code, "content_filter", "content_filter")
     if fault.model_gone:
         return model_gone(model)
     return server_problem(fault.status) if fault.status is not None else None

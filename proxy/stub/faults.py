@@ -16,7 +16,7 @@ class FaultError(ValueError):
     """A fault's spec that cannot be read; the text is one line and says what was expected."""
 
 
-def _word(default: object, kind: str, meaning: str) -> Any:  # noqa: ANN401 - as dataclasses.field
+def _word(default: object, kind: str, meaning: str) -> Any:
     """One field of `Fault`: how its word is read (`kind`), and what `--help` says about it."""
     return field(default=default, metadata={"kind": kind, "meaning": meaning})
 
@@ -187,7 +187,7 @@ class FaultState:
 
     def __init__(self, faults: Iterable[Fault], seed: int) -> None:
         self._rules = [FaultRule(fault, fault.count) for fault in faults]
-        self._random = random.Random(seed)  # noqa: S311 - repeatable faults, no secrets
+        self._random = random.Random(seed)
 
     def set(self, fault: Fault) -> None:
         """Add a rule; one for the same model glob is replaced."""

@@ -44,9 +44,7 @@ def respond(route: Route, ask: Ask | None, stamp: Stamp, fault: Fault, config: S
         found = config.models is None or route.model in config.models
         return model_answer(route.model, dialect) if found else error_answer(model_gone(route.model), dialect)
     if route.endpoint not in POSTS:
-        problem = Problem(
-            404, f"Unknown request URL: {route.endpoint}", "invalid_request_error", None, "unknown_url"
-        )
+        problem = Problem(404, f"Unknown request URL: {route.endpoint}", "invalid_request_error", None, "unknown_url")
         return error_answer(problem, dialect)
     if route.method != "POST":
         problem = Problem(405, f"Not allowed to {route.method} on {route.endpoint}", "invalid_request_error")

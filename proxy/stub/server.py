@@ -146,9 +146,7 @@ class Stub:
         """Answer one request: control, or log it, pick its fault, plan the answer, act."""
         control = control_answer(request, self.log, self.faults)
         if control is not None:
-            await connection.start(
-                control.status, [("content-type", control.content_type)], len(control.body)
-            )
+            await connection.start(control.status, [("content-type", control.content_type)], len(control.body))
             await connection.send(control.body)
             await connection.end()
             return

@@ -44,9 +44,7 @@ def plain_text(content: object) -> str:
     if not isinstance(content, list):
         return ""
     return " ".join(
-        part if isinstance(part, str) else str(part.get("text", ""))
-        for part in content
-        if isinstance(part, str | dict)
+        part if isinstance(part, str) else str(part.get("text", "")) for part in content if isinstance(part, str | dict)
     )
 
 
@@ -74,9 +72,7 @@ def say(model: str, prompt: str, count: int) -> list[str]:
     """Return `count` words, each with the space before it; the first three name the model."""
     start = zlib.crc32(prompt.encode("utf-8", "replace"))
     opening = ("Answer", " from", f" {model}:")
-    filler = (
-        " " + VOCABULARY[(start + index) % len(VOCABULARY)] for index in range(max(0, count - len(opening)))
-    )
+    filler = (" " + VOCABULARY[(start + index) % len(VOCABULARY)] for index in range(max(0, count - len(opening))))
     return [*opening[:count], *filler]
 
 
@@ -107,10 +103,7 @@ def sample(schema: Mapping[str, Any], depth: int = 8) -> object:
         properties = schema.get("properties")
         if not isinstance(properties, dict) or depth == 0:
             return {}
-        return {
-            name: sample(each if isinstance(each, dict) else {}, depth - 1)
-            for name, each in properties.items()
-        }
+        return {name: sample(each if isinstance(each, dict) else {}, depth - 1) for name, each in properties.items()}
     if kind == "array":
         items = schema.get("items")
         return [sample(items, depth - 1)] if isinstance(items, dict) and depth else []

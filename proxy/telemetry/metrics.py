@@ -60,9 +60,7 @@ class ModelSeries:
 class Metrics(Collector):
     """Takes records; yields metric families to a scrape."""
 
-    def __init__(
-        self, known_models: Callable[[], frozenset[str]], gauges: Callable[[], Iterable[Metric]]
-    ) -> None:
+    def __init__(self, known_models: Callable[[], frozenset[str]], gauges: Callable[[], Iterable[Metric]]) -> None:
         """`known_models`: the policy's own list, the only names that become labels."""
         self._known_models = known_models
         self._gauges = gauges

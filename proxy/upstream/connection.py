@@ -271,12 +271,7 @@ class Connection(asyncio.Protocol):
     def _settle(self) -> None:
         """After a complete response: back to the pool, or closed where its end was not certain."""
         self._receiver = None
-        if (
-            not self._reusable
-            or self._surplus
-            or not self._request_done
-            or self.transport.get_write_buffer_size()
-        ):
+        if not self._reusable or self._surplus or not self._request_done or self.transport.get_write_buffer_size():
             self.close()
             return
         if self.paused:

@@ -5,7 +5,7 @@ and a baseline on the other see different fields.  Sources: the openai and mistr
 models, and Mistral's published `extra_forbidden` answers.
 """
 
-from collections.abc import Set
+from collections.abc import Set as AbstractSet
 
 import orjson
 
@@ -42,7 +42,7 @@ _INCLUDE_USAGE = b'"stream_options":{"include_usage":true}'
 
 def render(
     body: Body, target: Target, defaults: tuple[tuple[bytes, bytes], ...], *, stream: bool
-) -> tuple[bytes, bool, Set[str]]:
+) -> tuple[bytes, bool, AbstractSet[str]]:
     """The client's body for `target`: its model, the missing params, no field it would refuse.
 
     Also: whether we made it ask for the usage event, which then must not reach the client, and the
@@ -62,7 +62,7 @@ def render(
     if stream and dialect is Dialect.OPENAI:
         usage_injected, asked = _ask_for_usage(body, edits)
         new += asked
-    adapted: Set[str] = _NONE
+    adapted: AbstractSet[str] = _NONE
     if not names.isdisjoint(_FOREIGN[dialect]):
         adapted = names & _FOREIGN[dialect]
         _adapt(body, dialect, edits)

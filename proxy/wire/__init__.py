@@ -1,1 +1,1 @@
-
+"""Pure: bytes in, bytes out.  JSON splice, event streams, header fields, usage, error bodies."""

@@ -9,7 +9,7 @@ could spell a second one.  Every other body is scanned member by member.
 """
 
 import re
-from collections.abc import Set
+from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 
 import orjson
@@ -80,7 +80,7 @@ class Body:
         self._last: dict[str, Member] = {}
         self._values: dict[str, Any] = {}
         self.model: tuple[int, int] | None = None  # where its value lies
-        self.names: Set[str]
+        self.names: AbstractSet[str]
         self.after_brace = 0
         self.stream = False  # whether a stream is asked for
         if len(raw) > PARSE_UP_TO or not self._parse(raw):
@@ -127,7 +127,7 @@ class Body:
         assert self._members is not None
         return self._members
 
-    def without(self, names: Set[str]) -> list[Edit]:
+    def without(self, names: AbstractSet[str]) -> list[Edit]:
         """Edits that delete every member with one of `names`, each with one comma."""
         members = self.members()
         edits = []
@@ -196,9 +196,7 @@ class Body:
         while not closed:
             found = _MEMBER.match(raw, position)
             if found is None:
-                raise BodyError(
-                    f"the request body is not valid JSON, or is nested deeper than {MAX_DEPTH} levels"
-                )
+                raise BodyError(f"the request body is not valid JSON, or is nested deeper than {MAX_DEPTH} levels")
             if len(members) == MAX_MEMBERS:
                 raise BodyError(f"the request body has more than {MAX_MEMBERS} members")
             name = _name(found[1])

@@ -18,9 +18,7 @@ class ErrorAnswer(NamedTuple):
 
     def body(self) -> bytes:
         """The JSON body, with real nulls."""
-        return orjson.dumps(
-            {"error": {"message": self.message, "type": self.kind, "param": None, "code": self.code}}
-        )
+        return orjson.dumps({"error": {"message": self.message, "type": self.kind, "param": None, "code": self.code}})
 
     def event(self) -> bytes:
         """The same as the last event of a broken stream."""

@@ -5,7 +5,8 @@ spelling and its place.  A block is such fields as they stand in a message, each
 """
 
 import re
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from itertools import compress
 from typing import NamedTuple, TypeVar
 
@@ -65,7 +66,7 @@ class RequestSorter:
     All loops run in C: names come from few clients and are spelled the same way every time.
     """
 
-    def __init__(self, identity: Set[bytes], *, forward: bool) -> None:
+    def __init__(self, identity: AbstractSet[bytes], *, forward: bool) -> None:
         """`identity` fields are read, and passed on only with `forward`; names in lower case."""
         kept = _REQUEST_PASSED | (identity - _REQUEST_READ if forward else frozenset())
         self._dropped = dropped = (_REQUEST_READ | identity) - kept
@@ -88,9 +89,9 @@ class RequestSorter:
         return RequestHeaders(block, read, lower.count(b"host"))
 
 
-def _listed(fields: Sequence[Field]) -> Set[bytes]:
+def _listed(fields: Sequence[Field]) -> AbstractSet[bytes]:
     """The names that all `Connection` fields together list."""
-    listed: Set[bytes] = _NO_TOKENS
+    listed: AbstractSet[bytes] = _NO_TOKENS
     for name, value in fields:
         if _lower(name) == b"connection":
             listed |= connection_tokens(value.strip(_EDGES))
@@ -154,7 +155,7 @@ _NO_TOKENS: frozenset[bytes] = frozenset()
 _PLAIN = frozenset({b"keep-alive", b"close", b"Keep-Alive", b"Close"})
 
 
-def connection_tokens(value: bytes) -> Set[bytes]:
+def connection_tokens(value: bytes) -> AbstractSet[bytes]:
     """The field names that a `Connection` value lists, in lower case."""
     if value in _PLAIN:
         return _NO_TOKENS

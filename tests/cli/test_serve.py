@@ -94,9 +94,7 @@ def test_bad_policy_is_one_line_for_each_problem_and_exit_2(tmp_path: Path) -> N
     assert (failed.returncode, failed.stdout) == (2, "")
     lines = failed.stderr.splitlines()
     assert len(lines) >= 9
-    assert all(
-        re.match(rf"{re.escape(str(path))}:\d+:\d+: \S+: got .+, expected .+", line) for line in lines
-    ), lines
+    assert all(re.match(rf"{re.escape(str(path))}:\d+:\d+: \S+: got .+, expected .+", line) for line in lines), lines
     for key in (
         "upstreams.up.base_url",
         "upstreams.up.api_key",
@@ -183,9 +181,7 @@ async def test_serve_answers_logs_json_and_shows_no_secret(tmp_path: Path) -> No
                     )
                     answer = await client.read_response()
                     assert b"canary" not in repr(answer).encode()
-                await client.send(
-                    b"GET /\x00 HTTP/1.1\r\nAuthorization: Bearer " + SECRET.encode() + b"\r\n\r\n"
-                )
+                await client.send(b"GET /\x00 HTTP/1.1\r\nAuthorization: Bearer " + SECRET.encode() + b"\r\n\r\n")
                 assert (await client.read_response()).status == 400
             assert b"canary" not in (await running.ask_admin("/metrics")).body
             running.terminate()

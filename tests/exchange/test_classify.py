@@ -19,9 +19,7 @@ def openai_error(code: str | None, message: str, kind: str = "invalid_request_er
 
 
 def mistral_error(kind: str, message: object, code: str | None = None) -> bytes:
-    return json.dumps(
-        {"object": "error", "message": message, "type": kind, "param": None, "code": code}
-    ).encode()
+    return json.dumps({"object": "error", "message": message, "type": kind, "param": None, "code": code}).encode()
 
 
 MISTRAL_422 = {"detail": [{"type": "extra_forbidden", "loc": ["body", "user"], "msg": "Extra inputs"}]}

@@ -16,9 +16,7 @@ class Wish(NamedTuple):
     retries: int
 
 
-wishes = st.lists(
-    st.builds(Wish, st.sampled_from([0.0, 0.01, 0.3, 1.0, 7.0, 100.0]), st.integers(0, 4)), max_size=60
-)
+wishes = st.lists(st.builds(Wish, st.sampled_from([0.0, 0.01, 0.3, 1.0, 7.0, 100.0]), st.integers(0, 4)), max_size=60)
 ratios = st.sampled_from([0.0, 0.1, 0.2, 1.0])
 minima = st.integers(0, 5)
 

@@ -205,9 +205,7 @@ UNCERTAIN: dict[str, bytes] = {
     "list of equal CL": _post(b"Content-Length: 5, 5", body=b"hello"),
     "CL with leading zeros": _post(b"Content-Length: 0005", body=b"hello"),
     "CL with spaces around": _post(b"Content-Length: \t 5 \t", body=b"hello"),
-    "underscores are another field": _post(
-        b"Content-Length: 5", b"Transfer_Encoding: chunked", body=b"hello"
-    ),
+    "underscores are another field": _post(b"Content-Length: 5", b"Transfer_Encoding: chunked", body=b"hello"),
     "chunk size with a space behind": _chunked(b"5 \r\nhello\r\n0\r\n\r\n"),
     "chunk size with zeros": _chunked(b"00000005\r\nhello\r\n0\r\n\r\n"),
     "chunk extension": _chunked(b'5;a=b;c="d e"\r\nhello\r\n0;e\r\n\r\n'),

@@ -44,9 +44,7 @@ async def test_metrics_are_valid_prometheus_text() -> None:
         assert (answer.head.get(b"content-type") or b"").startswith(b"text/plain; version=")
         families = {family.name: family for family in text_string_to_metric_families(answer.body.decode())}
         policy = lane.service.exchange.policy
-        assert [sample.labels for sample in families["splitlane_policy_info"].samples] == [
-            {"hash": policy.hash}
-        ]
+        assert [sample.labels for sample in families["splitlane_policy_info"].samples] == [{"hash": policy.hash}]
         assert families["splitlane_rollout_percentage"].samples[0].value == 25
         assert all(family.documentation for family in families.values())
 

@@ -16,9 +16,7 @@ from tests.support.raw_upstream import RawUpstream, Read, Send
 
 
 @pytest.mark.parametrize("data", by_name(INVALID))
-async def test_invalid_request_is_refused_without_a_trace_of_it(
-    data: bytes, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_invalid_request_is_refused_without_a_trace_of_it(data: bytes, caplog: pytest.LogCaptureFixture) -> None:
     """ACCEPTANCE 34."""
     caplog.set_level(logging.INFO)
     async with RawUpstream([Read(), Send(ANSWER)]) as up, running(policy_of(up.url)) as lane:

@@ -34,14 +34,10 @@ async def breaker_gauge(lane: Lane) -> str:
     return line.rpartition(" ")[2]
 
 
-@pytest.mark.parametrize(
-    "fault", ["status=500", "status=429", "reset", "null", "model_gone", "error_first", "cut=0"]
-)
+@pytest.mark.parametrize("fault", ["status=500", "status=429", "reset", "null", "model_gone", "error_first", "cut=0"])
 async def test_open_breaker_spares_the_fine_tune(fault: str) -> None:
     """ACCEPTANCE 16: no calls of it, the assignment as before."""
-    body = (
-        STREAM_BODY if fault in ("error_first", "cut=0") else b'{"messages":[{"role":"user","content":"hi"}]}'
-    )
+    body = STREAM_BODY if fault in ("error_first", "cut=0") else b'{"messages":[{"role":"user","content":"hi"}]}'
     async with Stub() as stub, running(policy_of(stub.url, fallback=BREAKER)) as lane:
         stub.set_fault("ft:*", fault)
         for _ in range(FAILURES):

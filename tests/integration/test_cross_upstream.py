@@ -40,17 +40,13 @@ async def two_vendors(
         policy = policy_of(
             well.url,
             upstreams=upstreams,
-            agents={
-                "qa_agent": {**models, "fallback": {"upstream": "second", "model": GPT}, **(agent or {})}
-            },
+            agents={"qa_agent": {**models, "fallback": {"upstream": "second", "model": GPT}, **(agent or {})}},
         )
         async with running(policy) as lane:
             yield lane, failing, well
 
 
-async def rescued_call(
-    lane: Lane, failing: Stub, well: Stub, body: bytes, **headers: str
-) -> tuple[Call, Call]:
+async def rescued_call(lane: Lane, failing: Stub, well: Stub, body: bytes, **headers: str) -> tuple[Call, Call]:
     """One chat; the failing fine-tune's call and the baseline's."""
     fields = [(name.replace("_", "-"), value) for name, value in headers.items()]
     answer = await ask(lane, body, headers=fields)
@@ -72,12 +68,8 @@ MESSAGES = b'"messages":[{"role":"user","content":"hi"}]'
 async def test_key_host_prefix_and_model_are_each_upstreams_own() -> None:
     """ACCEPTANCE 14, 18: rebuilt for every attempt; what is not ours stays."""
     body = b'{"model":"any", ' + MESSAGES + b',"temperature":1.50}'
-    async with two_vendors(
-        Dialect.MISTRAL, Dialect.OPENAI, keys={"first": "sk-first", "second": "sk-second"}
-    ) as lanes:
-        first, second = await rescued_call(
-            *lanes, body, Authorization="Bearer sk-client", X_Trace="t", Cookie="c=1"
-        )
+    async with two_vendors(Dialect.MISTRAL, Dialect.OPENAI, keys={"first": "sk-first", "second": "sk-second"}) as lanes:
+        first, second = await rescued_call(*lanes, body, Authorization="Bearer sk-client", X_Trace="t", Cookie="c=1")
         for call, stub, prefix, key, model in (
             (first, lanes[1], b"/tuned/eu", "sk-first", FINETUNED),
             (second, lanes[2], b"/gpt", "sk-second", GPT),

@@ -44,9 +44,7 @@ async def not_ready(proxy: Served) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_everything_that_can_finish_within_the_grace_finishes(
-    tmp_path: Path, number: signal.Signals
-) -> None:
+async def test_everything_that_can_finish_within_the_grace_finishes(tmp_path: Path, number: signal.Signals) -> None:
     """ACCEPTANCE 31: streams, slow answers, half-sent heads and bodies, idle connections."""
     body = chat_body()
     announced = HEAD % b"/v1/chat/completions" + b"Content-Length: %d\r\n\r\n" % len(body)

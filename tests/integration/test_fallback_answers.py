@@ -56,9 +56,7 @@ GONE = {
 
 
 @pytest.mark.parametrize(("status", "error"), GONE.values(), ids=GONE)
-async def test_every_wording_of_a_retired_model_is_served_by_baseline(
-    status: int, error: dict[str, object]
-) -> None:
+async def test_every_wording_of_a_retired_model_is_served_by_baseline(status: int, error: dict[str, object]) -> None:
     """ACCEPTANCE 11."""
     script: list[Action] = [Read(), Send(response(json.dumps(error).encode(), status))]
     async with Stub() as stub, RawUpstream(script) as candidate:

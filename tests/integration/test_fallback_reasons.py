@@ -57,17 +57,13 @@ CUT_CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n%x\r\n%b\r\
         pytest.param([Read(), Close()], "reset", id="closed"),
         pytest.param([Read(body=False), Reset()], "reset", id="reset-before-the-body-was-read"),
         pytest.param([Reset()], "reset", id="reset-at-once"),
-        pytest.param(
-            [Read(), Send(b"HTTP/1.1 200 O"), Pause(0.05), Reset()], "reset", id="reset-in-the-head"
-        ),
+        pytest.param([Read(), Send(b"HTTP/1.1 200 O"), Pause(0.05), Reset()], "reset", id="reset-in-the-head"),
         pytest.param([Read(), Send(b"HTTP/1.1 200 O"), Close()], "reset", id="closed-in-the-head"),
         pytest.param([Read(), Send(CUT_JSON), Close()], "reset", id="closed-in-a-body"),
         pytest.param([Read(), Send(CUT_JSON), Pause(0.05), Reset()], "reset", id="reset-in-a-body"),
         pytest.param([Read(), Send(CUT_CHUNKED), Close()], "reset", id="closed-without-a-last-chunk"),
         pytest.param([Read(), Stall()], "first_byte_timeout", id="silence"),
-        pytest.param(
-            [Read(), Send(b"HTTP/1.1 200 O"), Stall()], "first_byte_timeout", id="silence-in-the-head"
-        ),
+        pytest.param([Read(), Send(b"HTTP/1.1 200 O"), Stall()], "first_byte_timeout", id="silence-in-the-head"),
         pytest.param([Read(), Send(CUT_JSON), Stall()], "idle_timeout", id="silence-in-a-body"),
     ],
 )

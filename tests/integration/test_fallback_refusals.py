@@ -14,9 +14,7 @@ both_bodies = pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
 
 
 def openai_error(code: str | None, message: str, **more: Any) -> dict[str, Any]:
-    return {
-        "error": {"message": message, "type": "invalid_request_error", "param": None, "code": code, **more}
-    }
+    return {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": code, **more}}
 
 
 AZURE_FILTER = openai_error(
@@ -27,9 +25,7 @@ AZURE_FILTER = openai_error(
         "content_filter_result": {"hate": {"filtered": True}},
     },
 )
-TOO_LONG = (
-    "This model's maximum context length is 8192 tokens. However, your messages resulted in 9000 tokens."
-)
+TOO_LONG = "This model's maximum context length is 8192 tokens. However, your messages resulted in 9000 tokens."
 
 REFUSALS = {
     "validation": (400, openai_error(None, "[] is too short - 'messages'"), "bad_request"),

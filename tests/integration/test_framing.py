@@ -81,9 +81,7 @@ async def test_malformed_request_behind_a_valid_one_is_refused_and_never_joined_
     """The valid one may be answered or not; behind the refusal nothing is."""
     async with RawUpstream([Read(), Send(ANSWER)]) as up, running(policy_of(up.url)) as lane:
         async with RawClient(lane.host, lane.port) as client:
-            await client.send(
-                request("GET", "/first") + b"GET /bad\x00 HTTP/1.1\r\n\r\n" + request("GET", "/smuggled")
-            )
+            await client.send(request("GET", "/first") + b"GET /bad\x00 HTTP/1.1\r\n\r\n" + request("GET", "/smuggled"))
             got = await client.read_until_idle(0.15)
         assert b"HTTP/1.1 400" in got
         assert got.count(b"HTTP/1.1 ") <= 2

@@ -119,11 +119,7 @@ HOSTILE = {
     "nested just below the bound": b'{"model":"m","messages":' + b"[" * 60 + b"]" * 60 + b"}",
     "nested deeply": b'{"model":"m","messages":' + b"[" * 5000 + b"]" * 5000 + b"}",
     "nested deeply, objects": b'{"model":"m","messages":' + b'{"a":' * 5000 + b"1" + b"}" * 5000 + b"}",
-    "nested in metadata": b'{"model":"m","messages":[],"metadata":'
-    + b'{"agent":' * 2000
-    + b"1"
-    + b"}" * 2000
-    + b"}",
+    "nested in metadata": b'{"model":"m","messages":[],"metadata":' + b'{"agent":' * 2000 + b"1" + b"}" * 2000 + b"}",
     "integer of 10,000 digits": b'{"model":"m","messages":[],"seed":' + b"9" * 10_000 + b"}",
     "user of 10,000 digits": b'{"model":"m","messages":[],"user":' + b"9" * 10_000 + b"}",
     "model of 10,000 digits": b'{"model":' + b"9" * 10_000 + b',"messages":[]}',
@@ -189,9 +185,7 @@ async def test_hostile_json_is_refused_or_passed_on(
     assert not [record for record in caplog.records if record.exc_info]
 
 
-@pytest.mark.parametrize(
-    "name", ["lone high surrogate", "NaN", "exponent", "integer of 10,000 digits", "bad escape"]
-)
+@pytest.mark.parametrize("name", ["lone high surrogate", "NaN", "exponent", "integer of 10,000 digits", "bad escape"])
 async def test_hostile_json_that_is_passed_on_keeps_its_bytes(name: str) -> None:
     """ACCEPTANCE 35: what we do not understand we do not repair either."""
     body = HOSTILE[name]
@@ -199,9 +193,7 @@ async def test_hostile_json_that_is_passed_on_keeps_its_bytes(name: str) -> None
         answer = await ask(lane, chat(body, user=BASELINE_USER))
         assert answer.status in (200, 400)
         for sent in up.requests:
-            assert sent.partition(b"\r\n\r\n")[2] == body.replace(
-                b'"model":"m"', b'"model":"open-mistral-7b"'
-            )
+            assert sent.partition(b"\r\n\r\n")[2] == body.replace(b'"model":"m"', b'"model":"open-mistral-7b"')
         assert len(up.requests) == (answer.status == 200)
 
 

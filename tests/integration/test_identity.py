@@ -184,12 +184,8 @@ async def test_request_without_a_user_is_unassigned_and_on_the_baseline(data: by
     assert (record.decision.assignment, record.decision.bucket) == ("unassigned", -1)
 
 
-@pytest.mark.parametrize(
-    ("percentage", "served"), [(0, {BASELINE}), (50, {BASELINE, FINETUNED}), (100, {FINETUNED})]
-)
-async def test_random_draws_requests_without_a_user_by_the_percentage(
-    percentage: int, served: set[str]
-) -> None:
+@pytest.mark.parametrize(("percentage", "served"), [(0, {BASELINE}), (50, {BASELINE, FINETUNED}), (100, {FINETUNED})])
+async def test_random_draws_requests_without_a_user_by_the_percentage(percentage: int, served: set[str]) -> None:
     policy = {"ab_testing": {"rollout_percentage": percentage}, "identity": {"on_missing_user": "random"}}
     async with Stub() as stub, running(policy_of(stub.url, **policy)) as lane:
         for _ in range(60):  # both models of a fair draw are missed once in 2^59
@@ -214,9 +210,7 @@ async def test_reject_answers_400_without_a_user(data: bytes) -> None:
     ("asked", "model"), [("finetuned", FINETUNED), ("baseline", BASELINE), ("Baseline ", BASELINE)]
 )
 @pytest.mark.parametrize("user", [FINETUNED_USER, BASELINE_USER, None])
-async def test_override_forces_the_variant_where_it_is_allowed(
-    asked: str, model: str, user: str | None
-) -> None:
+async def test_override_forces_the_variant_where_it_is_allowed(asked: str, model: str, user: str | None) -> None:
     async with Stub() as stub, running(policy_of(stub.url, identity={"allow_override": True})) as lane:
         answer = await ask(lane, chat(user=user, headers=[("x-splitlane-variant", asked)]))
         record = await lane.record()
@@ -271,9 +265,7 @@ async def test_other_routes_go_to_the_agents_baseline_upstream_without_the_agent
     async with RawUpstream([Read(), Send(ok)]) as up, RawUpstream([Read(), Send(ok)]) as second:
         policy = policy_of(
             up.url,
-            upstreams={
-                "second": {"base_url": f"{second.url}/base", "dialect": "openai", "api_key": "sk-second"}
-            },
+            upstreams={"second": {"base_url": f"{second.url}/base", "dialect": "openai", "api_key": "sk-second"}},
             agents={"qa_agent": {"fallback": {"upstream": "second", "model": BASELINE}}},
         )
         async with running(policy) as lane:

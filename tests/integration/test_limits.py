@@ -276,9 +276,7 @@ async def test_reader_that_stops_is_dropped_by_the_write_stall(target: str) -> N
     endless = opening + b'{"choices":[{"message":{"content":"' + b"x" * 59_999_000
 
     async with (
-        RawUpstream(
-            lambda number: [Read(), Send(endless), Stall()] if number == 1 else [Read(), Send(ANSWER)]
-        ) as up,
+        RawUpstream(lambda number: [Read(), Send(endless), Stall()] if number == 1 else [Read(), Send(ANSWER)]) as up,
         running(policy_of(up.url, **FAST)) as lane,
         RawClient(lane.host, lane.port, receive_buffer=4096) as client,
     ):

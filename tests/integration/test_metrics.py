@@ -56,9 +56,7 @@ async def scrape(lane: Lane) -> list[Sample]:
 
 def total(samples: list[Sample], name: str, **labels: str) -> int:
     """The sum of a metric over all series that have `labels`."""
-    return int(
-        sum(each.value for each in samples if each.name == name and labels.items() <= each.labels.items())
-    )
+    return int(sum(each.value for each in samples if each.name == name and labels.items() <= each.labels.items()))
 
 
 def mixed() -> Iterator[bytes]:

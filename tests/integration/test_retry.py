@@ -59,9 +59,7 @@ def refused(*fields: tuple[str, str], status: int = 503) -> bytes:
         ((("retry-after", "Thu, 01 Jan 1970 00:00:00 GMT"),), 0.0),
     ],
 )
-async def test_every_spelling_of_retry_after_is_honoured(
-    fields: tuple[tuple[str, str], ...], wait: float
-) -> None:
+async def test_every_spelling_of_retry_after_is_honoured(fields: tuple[tuple[str, str], ...], wait: float) -> None:
     """ACCEPTANCE 14: milliseconds win over seconds, as in the SDKs."""
     script: list[Action] = [Read(), Send(refused(*fields)), Read(), Send(OK)]
     async with RawUpstream(script) as up, running(policy_of(up.url, fallback=RETRIES)) as lane:

@@ -32,9 +32,7 @@ async def client(through: Through) -> AsyncIterator[openai.AsyncOpenAI]:
 async def test_openai_chat_is_split_by_user(
     through: Through, client: openai.AsyncOpenAI, user: str, model: str
 ) -> None:
-    answer = await client.chat.completions.create(
-        model="gpt-4o", messages=HELLO, user=user, seed=7, temperature=0.5
-    )
+    answer = await client.chat.completions.create(model="gpt-4o", messages=HELLO, user=user, seed=7, temperature=0.5)
     assert answer.model == model
     assert (answer.choices[0].message.content or "").startswith(f"Answer from {model}: ")
     assert answer.usage is not None
@@ -66,9 +64,7 @@ async def test_openai_stream_with_and_without_usage(
     through: Through, client: openai.AsyncOpenAI, user: str, model: str, usage: bool
 ) -> None:
     options: dict[str, Any] = {"stream_options": {"include_usage": True}} if usage else {}
-    stream = await client.chat.completions.create(
-        model="m", messages=HELLO, user=user, stream=True, **options
-    )
+    stream = await client.chat.completions.create(model="m", messages=HELLO, user=user, stream=True, **options)
     chunks = [each async for each in stream]
     text = "".join(each.choices[0].delta.content or "" for each in chunks if each.choices)
     assert text.startswith(f"Answer from {model}: ")
@@ -125,12 +121,8 @@ async def test_openai_tools_called_and_answered(client: openai.AsyncOpenAI) -> N
 
 async def test_openai_tools_stream(client: openai.AsyncOpenAI) -> None:
     stream = await client.chat.completions.create(model="m", messages=CALL, tools=TOOLS, stream=True)
-    deltas = [
-        delta async for each in stream for choice in each.choices for delta in choice.delta.tool_calls or []
-    ]
-    assert json.loads("".join(each.function.arguments or "" for each in deltas if each.function)) == {
-        "city": "stub"
-    }
+    deltas = [delta async for each in stream for choice in each.choices for delta in choice.delta.tool_calls or []]
+    assert json.loads("".join(each.function.arguments or "" for each in deltas if each.function)) == {"city": "stub"}
 
 
 async def test_openai_json_mode_and_parsed_answers(client: openai.AsyncOpenAI) -> None:
@@ -145,9 +137,7 @@ async def test_openai_json_mode_and_parsed_answers(client: openai.AsyncOpenAI) -
 async def test_openai_raw_response_has_both_the_vendors_headers_and_ours(
     through: Through, client: openai.AsyncOpenAI
 ) -> None:
-    raw = await client.chat.completions.with_raw_response.create(
-        model="m", messages=HELLO, user=FINETUNED_USER
-    )
+    raw = await client.chat.completions.with_raw_response.create(model="m", messages=HELLO, user=FINETUNED_USER)
     ChatCompletion.model_validate(raw.parse().model_dump())
     assert len(raw.headers.get_list("set-cookie")) == 2
     assert raw.headers["mistral-correlation-id" if through.dialect is Dialect.MISTRAL else "x-request-id"]
@@ -176,10 +166,7 @@ async def test_openai_completions_and_responses(through: Through, client: openai
     assert "".join([each.choices[0].text async for each in stream]) == text.choices[0].text
     answer = await client.responses.create(model="m", input="one two")
     events = [each async for each in await client.responses.create(model="m", input="one two", stream=True)]
-    assert (
-        "".join(each.delta for each in events if each.type == "response.output_text.delta")
-        == answer.output_text
-    )
+    assert "".join(each.delta for each in events if each.type == "response.output_text.delta") == answer.output_text
     assert [record.route for record in through.lane.records] == ["passthrough"] * 4
 
 
@@ -199,17 +186,13 @@ async def test_upstreams_errors_are_the_sdks_own(through: Through, client: opena
 async def drained(client: openai.AsyncOpenAI, spec: str) -> int:
     """Read a stream with a fault to its end; return how many chunks it had."""
     headers = {"x-stub-fault": spec}
-    stream = await client.chat.completions.create(
-        model="m", messages=HELLO, stream=True, extra_headers=headers
-    )
+    stream = await client.chat.completions.create(model="m", messages=HELLO, stream=True, extra_headers=headers)
     return len([each async for each in stream])
 
 
 async def test_openai_sync_client_in_threads(through: Through) -> None:
     def ask(user: str) -> tuple[str, str]:
-        with openai.OpenAI(
-            base_url=f"{through.lane.url}/agents/qa_agent/v1", api_key="k", max_retries=0
-        ) as made:
+        with openai.OpenAI(base_url=f"{through.lane.url}/agents/qa_agent/v1", api_key="k", max_retries=0) as made:
             answer = made.chat.completions.create(model="m", messages=HELLO, user=user)
             stream = made.chat.completions.create(model="m", messages=HELLO, user=user, stream=True)
             return answer.choices[0].message.content or "", "".join(

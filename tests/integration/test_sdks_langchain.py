@@ -52,9 +52,7 @@ async def test_langchain_chat_and_stream(chain: ChatOpenAI) -> None:
 
 
 @pytest.mark.parametrize("usage", [False, True])
-async def test_langchain_stream_tells_usage_to_who_asks(
-    through: Through, chain: ChatOpenAI, usage: bool
-) -> None:
+async def test_langchain_stream_tells_usage_to_who_asks(through: Through, chain: ChatOpenAI, usage: bool) -> None:
     chunks = [each async for each in chain.astream("hello there", stream_usage=usage)]
     counts = [
         each.usage_metadata["output_tokens"]
@@ -72,12 +70,8 @@ async def test_langchain_tools_and_structured_output(chain: ChatOpenAI) -> None:
     told = ToolMessage("sun", tool_call_id=called.tool_calls[0]["id"])
     again = await bound.ainvoke([HumanMessage("please call a tool"), called, told])
     assert str(again.content).startswith("Answer from ")
-    assert await chain.with_structured_output(City, method="json_schema").ainvoke("hello") == City(
-        city="stub"
-    )
-    assert await chain.with_structured_output(City, method="function_calling").ainvoke("hello") == City(
-        city="stub"
-    )
+    assert await chain.with_structured_output(City, method="json_schema").ainvoke("hello") == City(city="stub")
+    assert await chain.with_structured_output(City, method="function_calling").ainvoke("hello") == City(city="stub")
 
 
 async def test_langchain_embeddings(settings: dict[str, Any]) -> None:

@@ -20,9 +20,7 @@ async def through(request: pytest.FixtureRequest) -> AsyncIterator[Through]:
 
 @pytest.fixture
 async def mistral(through: Through) -> AsyncIterator[Mistral]:
-    async with Mistral(
-        server_url=f"{through.lane.url}/agents/qa_agent", api_key="key", timeout_ms=5000
-    ) as made:
+    async with Mistral(server_url=f"{through.lane.url}/agents/qa_agent", api_key="key", timeout_ms=5000) as made:
         yield made
 
 
@@ -43,11 +41,7 @@ async def test_mistral_chat_and_stream_are_split_by_user(mistral: Mistral, user:
     async with await mistral.chat.stream_async(**mine) as stream:
         chunks = [each.data async for each in stream]
     assert (
-        "".join(
-            str(each.choices[0].delta.content)
-            for each in chunks
-            if each.choices and each.choices[0].delta.content
-        )
+        "".join(str(each.choices[0].delta.content) for each in chunks if each.choices and each.choices[0].delta.content)
         == content
     )
     assert [each.choices[0].finish_reason for each in chunks if each.choices][-1] == "stop"
@@ -63,9 +57,7 @@ async def test_mistral_tools_and_json_mode(through: Through, mistral: Mistral) -
         async with await mistral.chat.stream_async(model="m", messages=CALL, tools=tools) as stream:
             finishes = [each.data.choices[0].finish_reason async for each in stream if each.data.choices]
         assert finishes[-1] == "tool_calls"
-    said = await mistral.chat.complete_async(
-        model="m", messages=HELLO, response_format={"type": "json_object"}
-    )
+    said = await mistral.chat.complete_async(model="m", messages=HELLO, response_format={"type": "json_object"})
     assert said.choices[0].message is not None
     assert json.loads(str(said.choices[0].message.content))["model"] == BASELINE
 
@@ -78,9 +70,7 @@ async def test_mistral_embeddings_and_fim(through: Through, mistral: Mistral) ->
     assert written.choices[0].message is not None
     assert str(written.choices[0].message.content).startswith("Answer from codestral-latest:")
     async with await mistral.fim.stream_async(model="codestral-latest", prompt="def f(") as stream:
-        assert [each.data.choices[0].finish_reason async for each in stream if each.data.choices][
-            -1
-        ] == "stop"
+        assert [each.data.choices[0].finish_reason async for each in stream if each.data.choices][-1] == "stop"
     assert {record.route for record in through.lane.records} == {"passthrough"}
     assert {call.path for call in through.stub.calls} == {"/v1/embeddings", "/v1/fim/completions"}
 
@@ -97,9 +87,7 @@ async def test_mistral_sync_client_in_threads(through: Through) -> None:
         with Mistral(server_url=through.lane.url, api_key="key") as made:
             headers = {"x-agent": "qa_agent", "x-user-id": user}
             with made.chat.stream(model="m", messages=HELLO, http_headers=headers) as stream:
-                return "".join(
-                    str(each.data.choices[0].delta.content) for each in stream if each.data.choices
-                )
+                return "".join(str(each.data.choices[0].delta.content) for each in stream if each.data.choices)
 
     for (_, model), said in zip(SERVED, await in_threads(ask, [user for user, _ in SERVED]), strict=True):
         assert said.startswith(f"Answer from {model}: ")

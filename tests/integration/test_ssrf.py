@@ -109,9 +109,7 @@ async def test_fine_tune_that_redirects_is_answered_by_the_baseline(status: int)
             assert answer.status == 200
             assert (await lane.record()).fallback == "bad_body"
         assert elsewhere.connections == []
-        assert [
-            model.encode() in sent for model, sent in zip((FINETUNED, BASELINE), up.requests, strict=True)
-        ]
+        assert [model.encode() in sent for model, sent in zip((FINETUNED, BASELINE), up.requests, strict=True)]
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])

@@ -31,9 +31,7 @@ HELLO: list[Any] = [{"role": "user", "content": "hi"}]
 LONG: list[Any] = [{"role": "user", "content": "x" * 5000}]
 IDENTITY = {"x-agent": "qa_agent", "x-user-id": "user-42"}
 FAST = {"first_byte": "100ms", "first_content": "100ms", "idle": "100ms"}
-CONTENT = (
-    b'data: {"id":"1","model":"m","choices":[{"index":0,"delta":{"content":"hi"},"finish_reason":null}]}\n\n'
-)
+CONTENT = b'data: {"id":"1","model":"m","choices":[{"index":0,"delta":{"content":"hi"},"finish_reason":null}]}\n\n'
 PING = b": ping\n\n"
 
 
@@ -58,15 +56,11 @@ NOBODY = {"user": ["header:x-nothing"], "on_missing_user": "reject"}
 CASES = {
     "reset": Case([Read(), Reset()], 502, "reset", UNREACHED, SERVER, "1"),
     "silent": Case([Read(), Stall()], 504, "first_byte_timeout", "timeout_error", SERVER),
-    "no content": Case(
-        [Read(), PINGED, Stall()], 504, "first_content_timeout", "timeout_error", SERVER, stream=True
-    ),
+    "no content": Case([Read(), PINGED, Stall()], 504, "first_content_timeout", "timeout_error", SERVER, stream=True),
     "cut before content": Case(
         [Read(), PINGED, Reset()], 502, "stream_truncated", "server_error", SERVER, "1", stream=True
     ),
-    "no HTTP": Case(
-        [Read(), Send(b"SSH-2.0-x\r\n\r\n"), Stall()], 502, "bad_body", "server_error", SERVER, "1"
-    ),
+    "no HTTP": Case([Read(), Send(b"SSH-2.0-x\r\n\r\n"), Stall()], 502, "bad_body", "server_error", SERVER, "1"),
     "too large": Case(
         [Read()],
         413,
@@ -76,9 +70,7 @@ CASES = {
         None,
         {"limits": {"max_body": "4KiB"}},
     ),
-    "no user": Case(
-        [Read()], 400, "missing_user", INVALID, openai.BadRequestError, None, {"identity": NOBODY}
-    ),
+    "no user": Case([Read()], 400, "missing_user", INVALID, openai.BadRequestError, None, {"identity": NOBODY}),
     "bad variant": Case(
         [Read()],
         400,
@@ -225,17 +217,13 @@ async def test_stream_that_breaks_raises_in_both_sdks() -> None:
         openai.AsyncOpenAI(base_url=f"{lane.url}/v1", api_key="k", max_retries=0) as theirs,
         Mistral(server_url=lane.url, api_key="k") as mistral,
     ):
-        stream = await theirs.chat.completions.create(
-            model="m", messages=HELLO, stream=True, extra_headers=IDENTITY
-        )
+        stream = await theirs.chat.completions.create(model="m", messages=HELLO, stream=True, extra_headers=IDENTITY)
         assert (await anext(stream)).choices[0].delta.content == "hi"
         with pytest.raises(openai.APIError) as raised:
             await anext(stream)
         broken = raised.value
         assert (broken.code, broken.type, broken.param) == ("stream_truncated", "server_error", None)
-        async with await mistral.chat.stream_async(
-            model="m", messages=HELLO, http_headers=IDENTITY
-        ) as events:
+        async with await mistral.chat.stream_async(model="m", messages=HELLO, http_headers=IDENTITY) as events:
             assert (await anext(events)).data.choices[0].delta.content == "hi"
             with pytest.raises(ResponseValidationError, match="stream_truncated") as told:
                 await anext(events)

@@ -180,9 +180,7 @@ async def test_connection_that_lists_identity_does_not_remove_it() -> None:
         assert await line.client.wait_closed() == "fin"
 
 
-@pytest.mark.parametrize(
-    "listed", ["authorization", "host", "content-length", "content-type, ,", "transfer-encoding"]
-)
+@pytest.mark.parametrize("listed", ["authorization", "host", "content-length", "content-type, ,", "transfer-encoding"])
 async def test_connection_cannot_remove_what_the_upstream_needs(listed: str) -> None:
     async with wire() as line:
         assert (await line.ask(chat(headers=[("Connection", listed)]))).status == 200
@@ -198,9 +196,7 @@ async def test_offer_to_upgrade_is_ignored(protocol: str) -> None:
     async with wire() as line:
         assert (await line.ask(chat(headers=offer))).status == 200
         assert json.loads(line.sent().body)["messages"]
-        assert not {b"upgrade", b"http2-settings", b"connection"} & {
-            name.lower() for name, _ in line.sent().headers
-        }
+        assert not {b"upgrade", b"http2-settings", b"connection"} & {name.lower() for name, _ in line.sent().headers}
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
@@ -276,9 +272,7 @@ CHUNKINGS = {
 
 @pytest.mark.parametrize("pieces", CHUNKINGS.values(), ids=CHUNKINGS)
 @pytest.mark.parametrize("size", [0, 5])
-async def test_chunked_and_announced_chats_give_the_same_upstream_request(
-    pieces: list[bytes], size: int
-) -> None:
+async def test_chunked_and_announced_chats_give_the_same_upstream_request(pieces: list[bytes], size: int) -> None:
     identity = [AGENT, ("X-User-Id", FINETUNED_USER), ("Content-Type", "application/json")]
     async with wire() as line:
         await line.ask(request("POST", CHAT, BODY, identity), size)
@@ -332,9 +326,7 @@ async def test_response_with_both_framings_is_no_answer() -> None:
 async def test_get_without_a_body_carries_no_framing() -> None:
     async with wire() as line:
         await line.ask(request("GET", "/v1/models"))
-        assert not {b"content-length", b"transfer-encoding"} & {
-            name.lower() for name, _ in line.sent().headers
-        }
+        assert not {b"content-length", b"transfer-encoding"} & {name.lower() for name, _ in line.sent().headers}
 
 
 async def test_empty_post_says_that_it_is_empty() -> None:

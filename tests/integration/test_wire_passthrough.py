@@ -43,9 +43,7 @@ async def test_large_upload_keeps_its_bytes(framing: str) -> None:
 async def test_upload_reaches_the_upstream_before_it_is_complete(framing: str) -> None:
     body = b"x" * 1000
     whole = (
-        request("POST", "/v1/files", body)
-        if framing == "length"
-        else chunked("/v1/files", [body[:400], body[400:]])
+        request("POST", "/v1/files", body) if framing == "length" else chunked("/v1/files", [body[:400], body[400:]])
     )
     cut = whole.index(b"x" * 400) + 400
     async with wire() as line:
@@ -97,9 +95,7 @@ async def test_upload_is_not_read_faster_than_the_upstream_takes_it() -> None:
 async def test_answer_before_the_upload_is_complete_is_the_answer(sends_on: bool) -> None:
     early = response(b'{"error":{"message":"too large"}}', 413)
     async with wire([Read(body=False), Send(early), Pause(0.1), Close()]) as line:
-        await line.client.send(
-            request("POST", "/v1/files", headers=[("Content-Length", "1000000")]) + b"x" * 1000
-        )
+        await line.client.send(request("POST", "/v1/files", headers=[("Content-Length", "1000000")]) + b"x" * 1000)
         await eventually(lambda: bool(line.upstream.requests))
         if sends_on:
             await asyncio.sleep(0.05)
@@ -115,9 +111,7 @@ async def test_early_answer_is_not_cut_by_the_uploads_time_limit() -> None:
     opening = Send(head(200, [("transfer-encoding", "chunked")]))
     script = [Read(body=False), opening, *drip, Send(chunk(b"")), Stall()]
     async with wire(script, limits={"request_body": "200ms"}) as line:
-        await line.client.send(
-            request("POST", "/v1/x", headers=[("Content-Length", "1000000")]) + b"x" * 1000
-        )
+        await line.client.send(request("POST", "/v1/x", headers=[("Content-Length", "1000000")]) + b"x" * 1000)
         await eventually(lambda: bool(line.upstream.requests))
         await line.client.send(b"x")
         answer = await line.client.read_response()
@@ -134,9 +128,7 @@ async def test_large_download_keeps_its_bytes(framing: str) -> None:
         payload = head(200, [*fields, ("content-length", str(len(LARGE)))]) + LARGE
     elif framing == "chunked":
         payload = (
-            head(200, [*fields, ("transfer-encoding", "chunked")])
-            + b"".join(map(chunk, pieces(LARGE)))
-            + chunk(b"")
+            head(200, [*fields, ("transfer-encoding", "chunked")]) + b"".join(map(chunk, pieces(LARGE))) + chunk(b"")
         )
     else:
         payload = head(200, fields) + LARGE
@@ -290,12 +282,8 @@ async def test_other_routes_go_to_the_agents_baseline_upstream() -> None:
         async with wire(upstreams=extra, agents=agents) as line:
             await line.ask(request("GET", "/v1/models", headers=[AGENT]))
             await line.ask(request("GET", "/v1/models"))
-            assert [parse(each).all(b"authorization") for each in second.upstream.requests] == [
-                [b"Bearer sk-second"]
-            ]
-            assert [parse(each).all(b"authorization") for each in line.upstream.requests] == [
-                [b"Bearer sk-upstream"]
-            ]
+            assert [parse(each).all(b"authorization") for each in second.upstream.requests] == [[b"Bearer sk-second"]]
+            assert [parse(each).all(b"authorization") for each in line.upstream.requests] == [[b"Bearer sk-upstream"]]
 
 
 async def test_error_of_another_route_passes_and_is_not_retried() -> None:
@@ -315,9 +303,7 @@ async def test_stale_connection_is_resent_once_on_a_fresh_one() -> None:
 
 
 async def test_pipelined_requests_are_answered_in_order() -> None:
-    script: list[Action] = [
-        action for each in (b"1", b"2", b"3") for action in (Read(), Send(response(each)))
-    ]
+    script: list[Action] = [action for each in (b"1", b"2", b"3") for action in (Read(), Send(response(each)))]
     async with wire(script) as line, RawClient(line.lane.host, line.lane.port) as client:
         await client.send(b"".join(request("GET", f"/v1/{number}") for number in (1, 2, 3)))
         assert [(await client.read_response()).body for _ in range(3)] == [b"1", b"2", b"3"]

@@ -36,9 +36,7 @@ SPACE = st.text(" \t\n\r", max_size=3)
 ESCAPES = ["\\/", "\\u00e9", "\\u0000", "\\ud83d\\ude00", "\\ud800", '\\"', "\\\\", "\\b\\f\\n\\r\\t"]
 TRAPS = ["{", "}]", ",", ":", '\\"model\\": \\"x\\"', "é東", "\x7f", "\u2028"]
 ODD_TEXT = st.sampled_from(ESCAPES + TRAPS)
-PLAIN_TEXT = st.text(
-    st.characters(min_codepoint=0x20, exclude_categories=["Cs"], exclude_characters='"\\'), max_size=6
-)
+PLAIN_TEXT = st.text(st.characters(min_codepoint=0x20, exclude_categories=["Cs"], exclude_characters='"\\'), max_size=6)
 STRING = st.lists(ODD_TEXT | PLAIN_TEXT, max_size=4).map(lambda parts: '"' + "".join(parts) + '"')
 NUMBER = st.sampled_from(["1.50", "1e400", "-0", "-0.0", "1E+2", "0.1e-7", "1e-400"]) | st.integers(
     -(10**25), 10**25
@@ -202,9 +200,7 @@ async def test_two_models_are_refused_before_any_upstream(body: bytes, agent: st
 async def test_body_that_is_no_object_is_a_clear_400(body: bytes) -> None:
     """ACCEPTANCE 2."""
     async with wire() as line:
-        answer = await line.ask(
-            chat(body) if body else request("POST", CHAT, b"", [AGENT, ("Content-Length", "0")])
-        )
+        answer = await line.ask(chat(body) if body else request("POST", CHAT, b"", [AGENT, ("Content-Length", "0")]))
         assert (answer.status, json.loads(answer.body)["error"]["code"]) == (400, "bad_request")
         assert not line.upstream.requests
 

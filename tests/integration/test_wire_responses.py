@@ -53,9 +53,7 @@ ONCE = {"fallback": {"retry": {"baseline": 0}}}  # the upstream is asked once, w
 
 def foreign(headers: Fields) -> Counter[tuple[bytes, bytes]]:
     """The headers that are neither ours nor framing."""
-    return Counter(
-        field for field in headers if field[0].lower() not in FRAMING and not field[0].startswith(OWN)
-    )
+    return Counter(field for field in headers if field[0].lower() not in FRAMING and not field[0].startswith(OWN))
 
 
 def own(answer: RawResponse) -> dict[str, str]:
@@ -75,18 +73,14 @@ def framings(body: bytes) -> dict[str, tuple[list[tuple[str, str]], bytes]]:
     }
 
 
-@pytest.mark.parametrize(
-    "status", [200, 201, 299, 301, 400, 401, 404, 409, 418, 422, 429, 451, 500, 503, 529, 599]
-)
+@pytest.mark.parametrize("status", [200, 201, 299, 301, 400, 401, 404, 409, 418, 422, 429, 451, 500, 503, 529, 599])
 @pytest.mark.parametrize("target", [CHAT, "/v1/files"])
 async def test_status_headers_and_body_pass(status: int, target: str) -> None:
     body = b'{"error" : {"message":"caf\\u00e9 \\/", "code":null, "n":1.50}}\n\n'
     async with wire([Read(), Send(response(body, status, VENDOR))], **ONCE) as line:
         answer = await line.ask(chat(target=target))
         assert answer.status == status
-        assert foreign(answer.headers) == Counter(
-            (name.encode(), value.encode("latin-1")) for name, value in VENDOR
-        )
+        assert foreign(answer.headers) == Counter((name.encode(), value.encode("latin-1")) for name, value in VENDOR)
         assert answer.body == body
         assert answer.clean_end
         assert len(line.upstream.requests) == 1
@@ -103,9 +97,7 @@ async def test_json_of_any_size_and_framing_keeps_its_bytes(framing: str, size: 
         answer = await line.ask(chat(target=target))
         assert (answer.status, answer.clean_end) == (200, True)
         assert answer.body == body
-        assert foreign(answer.headers) == Counter(
-            (name.encode(), value.encode("latin-1")) for name, value in VENDOR
-        )
+        assert foreign(answer.headers) == Counter((name.encode(), value.encode("latin-1")) for name, value in VENDOR)
         assert len(answer.head.all(b"content-length")) + len(answer.head.all(b"transfer-encoding")) == 1
 
 
@@ -132,9 +124,7 @@ async def test_fragmented_response_keeps_its_bytes() -> None:
     async with wire([Read(), Send(whole, size=1)]) as line:
         answer = await line.ask(chat())
         assert answer.body == ANSWER
-        assert foreign(answer.headers) == Counter(
-            (name.encode(), value.encode("latin-1")) for name, value in VENDOR
-        )
+        assert foreign(answer.headers) == Counter((name.encode(), value.encode("latin-1")) for name, value in VENDOR)
 
 
 async def test_headers_of_a_stream_pass_too() -> None:
@@ -146,9 +136,7 @@ async def test_headers_of_a_stream_pass_too() -> None:
     async with wire([Read(), Send(stream)]) as line:
         answer = await line.ask(chat(b'{"model":"m","messages":[],"stream":true}'))
         assert (answer.status, answer.body, answer.clean_end) == (200, event, True)
-        assert foreign(answer.headers) == Counter(
-            (name.encode(), value.encode("latin-1")) for name, value in fields
-        )
+        assert foreign(answer.headers) == Counter((name.encode(), value.encode("latin-1")) for name, value in fields)
 
 
 async def test_responses_on_one_connection_do_not_mix() -> None:

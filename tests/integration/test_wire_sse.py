@@ -141,9 +141,7 @@ async def receive(line: Wire, expected: bytes) -> None:
 @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
 @pytest.mark.parametrize("cut", [0, 1, 2, 3, 4, 30])
 @pytest.mark.parametrize("before", [b"", ROLE, CONTENT], ids=["opening", "held", "committed"])
-async def test_event_is_forwarded_while_the_upstream_is_silent_after_it(
-    end: bytes, cut: int, before: bytes
-) -> None:
+async def test_event_is_forwarded_while_the_upstream_is_silent_after_it(end: bytes, cut: int, before: bytes) -> None:
     """Readers that look for CRLF CRLF see an event with its last byte: that must not wait either."""
     whole = ended_by(before + CONTENT, end)
     at = len(whole) - cut
@@ -181,13 +179,9 @@ async def test_first_content_is_recognised_in_any_spelling(event: bytes, end: by
 
 @pytest.mark.parametrize("late", [b": ping\n\n", USAGE, b"data: {malformed\n\n", b"retry: 1\n\n", DONE])
 @pytest.mark.parametrize("size", [0, 1])
-async def test_event_without_content_is_forwarded_at_once_after_the_first_content(
-    late: bytes, size: int
-) -> None:
+async def test_event_without_content_is_forwarded_at_once_after_the_first_content(late: bytes, size: int) -> None:
     whole = CONTENT + late
-    async with wire(
-        [Read(), Send(OPEN), Send(chunk(CONTENT)), Send(chunk(late), size), Stall(), Close()]
-    ) as line:
+    async with wire([Read(), Send(OPEN), Send(chunk(CONTENT)), Send(chunk(late), size), Stall(), Close()]) as line:
         await line.client.send(chat(ASKED))
         assert (await line.client.read_head()).status == 200
         await receive(line, whole)

@@ -15,8 +15,7 @@ def agent(text: str) -> AgentPolicy:
 
 def test_upstream_is_taken_apart_for_the_wire() -> None:
     upstream = compiled(
-        "upstreams: {gw: {base_url: 'https://GW:8443/llm/', api_key: sk-1, "
-        "dialect: mistral, ca_file: /ca.pem}}\n"
+        "upstreams: {gw: {base_url: 'https://GW:8443/llm/', api_key: sk-1, dialect: mistral, ca_file: /ca.pem}}\n"
     ).upstreams["gw"]
     assert (upstream.name, upstream.tls, upstream.host, upstream.port) == ("gw", True, "gw", 8443)
     assert (upstream.prefix, upstream.host_header) == (b"/llm", b"gw:8443")
@@ -32,9 +31,7 @@ def test_upstream_without_a_key_forwards_the_clients() -> None:
 def test_upstreams_of_equal_text_are_equal_and_hashable() -> None:
     one, other = compiled(UPSTREAMS), compiled(UPSTREAMS + AGENTS)
     assert {one.default_upstream, other.default_upstream} == {one.default_upstream}
-    rotated = compiled(
-        "upstreams: {mistral: {base_url: 'https://api.mistral.ai', dialect: mistral, api_key: k}}\n"
-    )
+    rotated = compiled("upstreams: {mistral: {base_url: 'https://api.mistral.ai', dialect: mistral, api_key: k}}\n")
     assert rotated.default_upstream != one.default_upstream
 
 
@@ -47,10 +44,7 @@ def test_targets_are_on_the_default_upstream_unless_they_say_otherwise() -> None
 
 
 def test_model_is_quoted_as_json() -> None:
-    assert (
-        agent("agents: {qa: {fine_tuned: 'a\"\\é', fallback: b}}\n").finetuned.model_json
-        == '"a\\"\\\\é"'.encode()
-    )
+    assert agent("agents: {qa: {fine_tuned: 'a\"\\é', fallback: b}}\n").finetuned.model_json == '"a\\"\\\\é"'.encode()
 
 
 @pytest.mark.parametrize(
@@ -162,9 +156,7 @@ def test_models_switch_turns_all_fallback_off() -> None:
 
 
 def test_identity_headers_are_those_of_both_lists_and_the_override() -> None:
-    policy = compiled(
-        f"{UPSTREAMS}identity: {{agent: [header:X-Team, path], user: [header:x-uid, 'baggage:u']}}\n"
-    )
+    policy = compiled(f"{UPSTREAMS}identity: {{agent: [header:X-Team, path], user: [header:x-uid, 'baggage:u']}}\n")
     assert policy.identity.headers == {b"x-team", b"x-uid", b"x-splitlane-variant"}
     assert policy.identity.agent == (Source("header", b"x-team"), Source("path", b""))
     assert policy.identity.user == (Source("header", b"x-uid"), Source("baggage", b"u"))

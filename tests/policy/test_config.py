@@ -133,9 +133,7 @@ def test_only_upstream_is_the_default() -> None:
 
 def test_default_upstream_must_be_named_where_there_are_two() -> None:
     found = problem("upstreams: {a: {base_url: 'http://a'}, b: {base_url: 'http://b'}}\n")
-    assert str(found) == (
-        "policies/x.yaml:1:1: default_upstream: got nothing, expected the name of an upstream (a, b)"
-    )
+    assert str(found) == ("policies/x.yaml:1:1: default_upstream: got nothing, expected the name of an upstream (a, b)")
 
 
 def test_unknown_default_upstream_is_refused() -> None:
@@ -214,9 +212,7 @@ def test_unleash_with_a_fraction_of_a_per_cent_is_refused(text: str) -> None:
 
 
 def test_agent_may_stay_out_of_the_policys_compatibility() -> None:
-    config = parse(
-        f"{UPSTREAMS}compat: unleash\nagents: {{qa: {{fine_tuned: a, fallback: b, compat: native}}}}\n"
-    )
+    config = parse(f"{UPSTREAMS}compat: unleash\nagents: {{qa: {{fine_tuned: a, fallback: b, compat: native}}}}\n")
     assert config.agents["qa"].compat == "native"
 
 

@@ -138,9 +138,7 @@ def test_syntax_error_is_one_problem_with_its_place(text: str, place: tuple[int,
     assert (problem.line, problem.column) == place
 
 
-@pytest.mark.parametrize(
-    "text", ["a: *sk-live-secret\n", "a: &sk-live-secret *sk-live-secret\n", "a: !sk!live 1\n"]
-)
+@pytest.mark.parametrize("text", ["a: *sk-live-secret\n", "a: &sk-live-secret *sk-live-secret\n", "a: !sk!live 1\n"])
 def test_syntax_error_never_repeats_a_piece_of_the_file(text: str) -> None:
     assert "live" not in str(refused(text))
     assert "sk" not in str(refused(text)).removeprefix("x.yaml")

@@ -57,9 +57,7 @@ def test_every_model_has_a_price(name: str) -> None:
     for agent in written.agents.values():
         for target in (agent.fine_tuned, agent.fallback):
             assert any(
-                target.model.startswith(pattern.removesuffix("*"))
-                if pattern.endswith("*")
-                else target.model == pattern
+                target.model.startswith(pattern.removesuffix("*")) if pattern.endswith("*") else target.model == pattern
                 for pattern in written.prices
             )
 

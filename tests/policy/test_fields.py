@@ -53,9 +53,7 @@ def test_size_of_nothing_is_refused() -> None:
     assert problem(f"{UPSTREAMS}limits: {{max_body: 0B}}\n").expected == "a size above zero"
 
 
-@pytest.mark.parametrize(
-    ("value", "expected"), [("-5%", "a per cent from 0% to 100%"), ("5", "a per cent, such as")]
-)
+@pytest.mark.parametrize(("value", "expected"), [("-5%", "a per cent from 0% to 100%"), ("5", "a per cent, such as")])
 def test_share_outside_0_to_100_per_cent_is_refused(value: str, expected: str) -> None:
     found = problem(f"{UPSTREAMS}rollout: {{health: {{missing_users: {{max: {value}}}}}}}\n")
     assert found.expected.startswith(expected)
@@ -76,9 +74,7 @@ def test_expanded_text_may_stand_for_a_number(text: str, env: dict[str, str], va
 
 
 def test_expanded_text_may_stand_for_a_switch_and_stays_text_where_text_is_wanted() -> None:
-    config = parse(
-        f"{UPSTREAMS}environment: ${{E}}\nmodels:\n  use_finetuned: ${{U}}\n", {"E": "2031", "U": "false"}
-    )
+    config = parse(f"{UPSTREAMS}environment: ${{E}}\nmodels:\n  use_finetuned: ${{U}}\n", {"E": "2031", "U": "false"})
     assert (config.environment, config.models.use_finetuned) == ("2031", False)
 
 
@@ -110,9 +106,7 @@ def test_api_key_that_is_no_utf_8_in_the_environment_is_refused_and_hidden() -> 
     assert (found.key, found.value) == ("upstreams.m.api_key", "***")
 
 
-@pytest.mark.parametrize(
-    "url", ["mysql://u:hunter2@h/d", "sqlite://x", "/data/x.db", "postgresql://u:hunter2@h /d"]
-)
+@pytest.mark.parametrize("url", ["mysql://u:hunter2@h/d", "sqlite://x", "/data/x.db", "postgresql://u:hunter2@h /d"])
 def test_store_url_of_another_kind_is_refused_and_hidden(url: str) -> None:
     found = problem(f"{UPSTREAMS}store: {{url: '{url}'}}\n")
     assert str(found).endswith("store.url: got ***, expected sqlite:///FILE or postgresql://…")

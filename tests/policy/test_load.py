@@ -78,8 +78,7 @@ def test_importing_and_loading_is_quick() -> None:
     )
     root = Path(__file__).parents[2]
     runs = [
-        subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, check=True).stdout
-        for _ in range(3)
+        subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, check=True).stdout for _ in range(3)
     ]
     assert min(map(float, runs)) < 0.4
 
@@ -107,9 +106,7 @@ def test_packaged_policy_serves_where_the_working_directory_has_none(
     assert default_policy_path({}) == Path("policies/dev.yaml")
 
 
-def test_unknown_environment_is_refused_with_the_known_ones(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unknown_environment_is_refused_with_the_known_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("policies").mkdir()
     for name in ("dev", "staging", "production"):
@@ -117,15 +114,12 @@ def test_unknown_environment_is_refused_with_the_known_ones(
     with pytest.raises(PolicyError) as caught:
         default_policy_path({"GENESIS_ENV": "prodction"})
     assert str(caught.value) == (
-        'environment: GENESIS_ENV: got "prodction", '
-        "expected one of: dev, production, staging; did you mean production?"
+        'environment: GENESIS_ENV: got "prodction", expected one of: dev, production, staging; did you mean production?'
     )
 
 
 @pytest.mark.parametrize("name", ["../dev", "policies/dev", "dev.yaml", "a\nb", "x" * 100])
-def test_environment_is_a_name_and_never_a_path(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_environment_is_a_name_and_never_a_path(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("dev.yaml").touch()
     with pytest.raises(PolicyError, match="GENESIS_ENV") as caught:
@@ -157,8 +151,6 @@ def test_any_bytes_are_a_policy_or_a_policy_error(content: bytes) -> None:
         ["", " ", "\n", ":", "{", "]", "*a", "&a ", "!x ", "${", "'", "- ", "\t", "9" * 30, "é", "\x85"]
     ),
 )
-def test_any_damage_to_a_policy_is_a_policy_or_a_policy_error(
-    position: int, length: int, insert: str
-) -> None:
+def test_any_damage_to_a_policy_is_a_policy_or_a_policy_error(position: int, length: int, insert: str) -> None:
     text = WHOLE + ROLLOUT
     _survives((text[:position] + insert + text[position + length :]).encode())

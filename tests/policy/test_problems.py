@@ -13,9 +13,7 @@ from proxy.policy.problems import (
 
 
 def test_problem_is_one_line_with_place_key_value_and_expectation() -> None:
-    problem = PolicyProblem(
-        "policies/x.yaml", 12, 5, "agents.qa_agent.max_tokens", '"abc"', "a whole number > 0"
-    )
+    problem = PolicyProblem("policies/x.yaml", 12, 5, "agents.qa_agent.max_tokens", '"abc"', "a whole number > 0")
     line = 'policies/x.yaml:12:5: agents.qa_agent.max_tokens: got "abc", expected a whole number > 0'
     assert str(problem) == line
 

@@ -49,9 +49,7 @@ def test_size_with_a_unit_is_bytes(text: str, size: int) -> None:
     assert type(parsed) is int
 
 
-@pytest.mark.parametrize(
-    "text", ["", "32", "-1MiB", "1mib", "1.5B", "1TiB", "MiB", "99999999999999GiB", "1s"]
-)
+@pytest.mark.parametrize("text", ["", "32", "-1MiB", "1mib", "1.5B", "1TiB", "MiB", "99999999999999GiB", "1s"])
 def test_size_in_another_form_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="a size with its unit"):
         parse_size(text)
@@ -70,9 +68,7 @@ def test_per_cent_in_another_form_is_refused(text: str) -> None:
         parse_percent(text)
 
 
-@pytest.mark.parametrize(
-    ("text", "fraction"), [("-1pp", -0.01), ("+2.5pp", 0.025), ("1pp", 0.01), ("-0pp", 0.0)]
-)
+@pytest.mark.parametrize(("text", "fraction"), [("-1pp", -0.01), ("+2.5pp", 0.025), ("1pp", 0.01), ("-0pp", 0.0)])
 def test_points_are_a_difference_of_fractions(text: str, fraction: float) -> None:
     assert parse_points(text) == fraction
 

@@ -17,9 +17,7 @@ from proxy.split.assign import BUCKETS, UNASSIGNED, assign, bucket_of, murmur3, 
 from proxy.words import Assignment, Decision, Variant
 from tests.policy.samples import compiled
 
-VECTORS: dict[str, Any] = json.loads(
-    (Path(__file__).parents[1] / "vectors" / "assignment.json").read_text("utf-8")
-)
+VECTORS: dict[str, Any] = json.loads((Path(__file__).parents[1] / "vectors" / "assignment.json").read_text("utf-8"))
 # The five fine-tunes the vectors name: agent → model.
 FINETUNES = {vector["agent"]: vector["salt"].partition("/")[2] for vector in VECTORS["assignments"]}
 UNLEASH = ", salt: group, compat: unleash"
@@ -66,9 +64,7 @@ def test_bucket_at_the_ends_of_the_hash(text: str, hashed: int, bucket: int) -> 
     assert bucket_of(hashed) == bucket
 
 
-@pytest.mark.parametrize(
-    "vector", VECTORS["assignments"], ids=lambda vector: f"{vector['agent']}-{vector['user']}"
-)
+@pytest.mark.parametrize("vector", VECTORS["assignments"], ids=lambda vector: f"{vector['agent']}-{vector['user']}")
 def test_assignment_vector(vector: dict[str, Any]) -> None:
     user = vector["user"].encode()
     hashed = murmur3(vector["salt"], user)

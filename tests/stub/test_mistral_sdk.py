@@ -74,9 +74,7 @@ async def test_tool_call_comes_whole(client: Mistral) -> None:
 
 
 async def test_json_mode(client: Mistral) -> None:
-    answer = await client.chat.complete_async(
-        model="m", messages=HELLO, response_format={"type": "json_object"}
-    )
+    answer = await client.chat.complete_async(model="m", messages=HELLO, response_format={"type": "json_object"})
     assert answer.choices[0].message is not None
     assert json.loads(str(answer.choices[0].message.content))["model"] == "m"
 
@@ -133,9 +131,7 @@ async def test_error_is_the_sdks(client: Mistral, spec: str, status: int, shown:
     assert shown in raised.value.body
 
 
-@pytest.mark.parametrize(
-    "name", ["user", "stream_options", "seed", "store", "max_completion_tokens", "logit_bias"]
-)
+@pytest.mark.parametrize("name", ["user", "stream_options", "seed", "store", "max_completion_tokens", "logit_bias"])
 async def test_openais_fields_are_forbidden(stub: Stub, name: str) -> None:
     async with openai.AsyncOpenAI(base_url=f"{stub.url}/v1", api_key="k", max_retries=0) as client:
         with pytest.raises(openai.UnprocessableEntityError) as raised:

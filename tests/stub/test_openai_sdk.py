@@ -35,9 +35,7 @@ async def stub() -> AsyncIterator[Stub]:
 
 @pytest.fixture
 async def client(stub: Stub) -> AsyncIterator[openai.AsyncOpenAI]:
-    async with openai.AsyncOpenAI(
-        base_url=f"{stub.url}/v1", api_key="sk-test", max_retries=0, timeout=5
-    ) as made:
+    async with openai.AsyncOpenAI(base_url=f"{stub.url}/v1", api_key="sk-test", max_retries=0, timeout=5) as made:
         yield made
 
 
@@ -64,9 +62,7 @@ async def test_chat_names_the_model_and_bills_words(client: openai.AsyncOpenAI, 
 
 
 async def test_same_request_same_content(client: openai.AsyncOpenAI) -> None:
-    answers = [
-        await client.chat.completions.create(model="m", messages=HELLO, max_tokens=30) for _ in range(2)
-    ]
+    answers = [await client.chat.completions.create(model="m", messages=HELLO, max_tokens=30) for _ in range(2)]
     first, second = (each.choices[0].message.content for each in answers)
     assert first == second
     assert len((first or "").split()) == 30
@@ -147,9 +143,7 @@ async def test_tool_call_streams_its_arguments(client: openai.AsyncOpenAI) -> No
 
 
 async def test_json_mode(client: openai.AsyncOpenAI) -> None:
-    answer = await client.chat.completions.create(
-        model="m", messages=HELLO, response_format={"type": "json_object"}
-    )
+    answer = await client.chat.completions.create(model="m", messages=HELLO, response_format={"type": "json_object"})
     assert json.loads(answer.choices[0].message.content or "")["model"] == "m"
     chunks = await collect(client, messages=HELLO, response_format={"type": "json_object"})
     assert json.loads("".join(each.choices[0].delta.content or "" for each in chunks))["model"] == "m"
@@ -174,9 +168,7 @@ async def test_models(client: openai.AsyncOpenAI) -> None:
 
 async def test_embeddings(client: openai.AsyncOpenAI) -> None:
     packed = await client.embeddings.create(model="e", input=["one two", "three"], dimensions=4)
-    plain = await client.embeddings.create(
-        model="e", input=["one two", "three"], dimensions=4, encoding_format="float"
-    )
+    plain = await client.embeddings.create(model="e", input=["one two", "three"], dimensions=4, encoding_format="float")
     CreateEmbeddingResponse.model_validate(plain.model_dump(), strict=True)
     assert plain.usage.prompt_tokens == 3
     assert [len(each.embedding) for each in plain.data] == [4, 4]
@@ -199,9 +191,7 @@ async def test_responses(client: openai.AsyncOpenAI) -> None:
     assert answer.usage is not None
     assert answer.usage.total_tokens == 14
     events = [each async for each in await client.responses.create(model="m", input="one two", stream=True)]
-    assert "".join(each.delta for each in events if each.type == "response.output_text.delta") == (
-        answer.output_text
-    )
+    assert "".join(each.delta for each in events if each.type == "response.output_text.delta") == (answer.output_text)
     assert events[-1].type == "response.completed"
 
 

@@ -210,9 +210,7 @@ async def test_client_that_leaves_after_the_answer_is_not_gone() -> None:
     ],
 )
 @pytest.mark.parametrize("request_body", [CHAT, STREAM])
-async def test_success_with_a_bad_body(
-    fault: str, content_type: bytes, body: bytes, request_body: bytes
-) -> None:
+async def test_success_with_a_bad_body(fault: str, content_type: bytes, body: bytes, request_body: bytes) -> None:
     async with Stub() as stub:
         answer = await call(stub, ask(request_body, fault))
     assert (answer.status, answer.head.get(b"content-type")) == (200, content_type)
@@ -298,9 +296,7 @@ async def test_idle_connections_can_be_closed(rst: bool, ending: str) -> None:
 
 async def test_log_and_faults_are_served_to_users_outside() -> None:
     async with Stub() as stub:
-        added = await call(
-            stub, request("POST", "/stub/faults", b'{"ft:*":"reset","*":"status=503,count=1"}')
-        )
+        added = await call(stub, request("POST", "/stub/faults", b'{"ft:*":"reset","*":"status=503,count=1"}'))
         assert json.loads(added.body) == [
             {"model": "ft:*", "fault": "model=ft:*,reset"},
             {"model": "*", "fault": "count=1,status=503"},

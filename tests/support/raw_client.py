@@ -68,9 +68,7 @@ def request(
 class RawClient:
     """One connection. A small `receive_buffer` (bytes) makes a reader that stops felt early."""
 
-    def __init__(
-        self, host: str, port: int, *, timeout: float = TIMEOUT, receive_buffer: int | None = None
-    ) -> None:
+    def __init__(self, host: str, port: int, *, timeout: float = TIMEOUT, receive_buffer: int | None = None) -> None:
         self.host = host
         self.port = port
         self._timeout = timeout

@@ -254,9 +254,7 @@ class RawUpstream:
     ) -> None:
         """Close everything, and raise what a script raised."""
         self._server.close()
-        opened = [
-            each for each in self.connections if hasattr(each, "task")
-        ]  # the rest never got through TLS
+        opened = [each for each in self.connections if hasattr(each, "task")]  # the rest never got through TLS
         for connection in opened:
             if not connection.lost.is_set():
                 connection.task.cancel()

@@ -17,9 +17,7 @@ from tests.support.raw_upstream import RawUpstream, Read, Script, Send, response
 CHAT = "/v1/chat/completions"
 AGENT = ("X-Agent", "qa_agent")
 BODY = b'{"model":"m","messages":[{"role":"user","content":"hi"}]}'
-ANSWER = (
-    b'{"id":"a","choices":[{"index":0,"message":{"role":"assistant","content":"hi"},"finish_reason":"stop"}]}'
-)
+ANSWER = b'{"id":"a","choices":[{"index":0,"message":{"role":"assistant","content":"hi"},"finish_reason":"stop"}]}'
 ANSWERING = (Read(), Send(response(ANSWER)))  # the script of an upstream that is well
 
 Fields = list[tuple[bytes, bytes]]

@@ -39,9 +39,7 @@ def test_any_message_is_one_line_of_ascii_json(message: str) -> None:
 
 
 def test_line_says_when_who_and_how_bad() -> None:
-    found = json.loads(
-        line_of("%s is %d", "it", 1, level=logging.WARNING, created=1_700_000_000.5, msecs=7.9)
-    )
+    found = json.loads(line_of("%s is %d", "it", 1, level=logging.WARNING, created=1_700_000_000.5, msecs=7.9))
     assert found == {
         "time": "2023-11-14T22:13:20.007Z",
         "level": "warning",

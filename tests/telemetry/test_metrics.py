@@ -51,9 +51,7 @@ class Scrape:
     def total(self, name: str, **labels: str) -> float:
         """The sum of all samples of a name that have these labels."""
         return sum(
-            sample.value
-            for sample in self.samples
-            if sample.name == name and labels.items() <= sample.labels.items()
+            sample.value for sample in self.samples if sample.name == name and labels.items() <= sample.labels.items()
         )
 
 

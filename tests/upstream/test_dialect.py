@@ -107,9 +107,7 @@ def test_body_has_only_fields_that_the_vendor_knows(dialect: Dialect, sender: Di
     assert set(rendered(body, dialect, stream=stream, defaults=True).json) <= FIELDS[dialect]
 
 
-@pytest.mark.parametrize(
-    ("dialect", "name"), [(dialect, name) for dialect in Dialect for name in foreign_to(dialect)]
-)
+@pytest.mark.parametrize(("dialect", "name"), [(dialect, name) for dialect in Dialect for name in foreign_to(dialect)])
 def test_field_of_the_other_vendor_is_renamed_or_dropped(dialect: Dialect, name: str) -> None:
     expected = request() | {"model": MODEL}
     if name in RENAMED[dialect]:
@@ -141,9 +139,7 @@ def test_field_that_nobody_knows_passes_untouched(dialect: Dialect) -> None:
     ("dialect", "name", "new"),
     [(dialect, name, new) for dialect, names in RENAMED.items() for name, new in names.items()],
 )
-def test_name_that_the_vendor_knows_wins_over_the_one_it_does_not(
-    dialect: Dialect, name: str, new: str
-) -> None:
+def test_name_that_the_vendor_knows_wins_over_the_one_it_does_not(dialect: Dialect, name: str, new: str) -> None:
     for body in (request(**{name: 1, new: 2}), request(**{new: 2, name: 1})):
         assert rendered(body, dialect).json == request(**{new: 2}) | {"model": MODEL}
 

@@ -46,9 +46,7 @@ def test_only_the_bytes_of_the_models_value_change(long: bool, text: Text) -> No
 
 @both_ways
 @given(text=objects(), dropped=st.frozensets(names))
-def test_deleted_members_take_one_comma_each_with_them(
-    long: bool, text: Text, dropped: frozenset[str]
-) -> None:
+def test_deleted_members_take_one_comma_each_with_them(long: bool, text: Text, dropped: frozenset[str]) -> None:
     body = Body(sized(text.raw, long))
     result = body.spliced(body.without(dropped))
     assert repr(pairs(result)) == repr([pair for pair in pairs(text.raw) if pair[0] not in dropped])
@@ -122,9 +120,7 @@ def test_what_only_looks_like_a_model_is_none(long: bool, raw: bytes) -> None:
 
 
 @both_ways
-@pytest.mark.parametrize(
-    "value", [b"null", b"42", b"[]", b'{"model": "m"}', b'""', b'"a\\"b"', b'"\\\\"', b"1e400"]
-)
+@pytest.mark.parametrize("value", [b"null", b"42", b"[]", b'{"model": "m"}', b'""', b'"a\\"b"', b'"\\\\"', b"1e400"])
 def test_model_may_be_any_value(long: bool, value: bytes) -> None:
     body = Body(sized(b'{"a": 1, "model": ' + value + b', "b": 2}', long))
     assert body.model is not None

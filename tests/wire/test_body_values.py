@@ -38,9 +38,7 @@ BEFORE: dict[str, Callable[[Body], object]] = {
         (b'{"a":1}', {"a": 1}, None),
     ],
 )
-def test_value_and_text_of_a_member(
-    long: bool, before: str, value: bytes, parsed: object, text: bytes | None
-) -> None:
+def test_value_and_text_of_a_member(long: bool, before: str, value: bytes, parsed: object, text: bytes | None) -> None:
     raw = b'{"model":"m","it":"early","it": ' + value + b', "o": {"it": 0, "it":' + value + b"}}"
     body = Body(sized(raw, long))
     BEFORE[before](body)

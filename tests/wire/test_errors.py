@@ -37,9 +37,7 @@ def fields_of(answer: ErrorAnswer) -> dict[str, str]:
 
 def serving(answer: ErrorAnswer) -> RawUpstream:
     """A server that gives `answer` to every request."""
-    return RawUpstream(
-        [Read(), Send(response(answer.body(), answer.status, list(fields_of(answer).items())))]
-    )
+    return RawUpstream([Read(), Send(response(answer.body(), answer.status, list(fields_of(answer).items())))])
 
 
 # --- in the SDKs ------------------------------------------------------------------------------------

@@ -32,9 +32,7 @@ def case_of(draw: st.DrawFn, name: bytes) -> bytes:
 @st.composite
 def fields(draw: st.DrawFn) -> list[Field]:
     """Header fields as a peer may send them: known and unknown, repeated, of any case and value."""
-    known = sorted(
-        HOP_BY_HOP | IDENTITY | ANEW | {b"content-type", b"set-cookie", b"x-request-id", b"baggage"}
-    )
+    known = sorted(HOP_BY_HOP | IDENTITY | ANEW | {b"content-type", b"set-cookie", b"x-request-id", b"baggage"})
     name = st.one_of(st.sampled_from(known), st.from_regex(rb"[a-z-]{1,8}", fullmatch=True))
     value = st.binary(max_size=8).map(lambda raw: bytes(byte for byte in raw if byte not in b"\r\n\0"))
     listed = st.lists(st.sampled_from([*known, b"close", b"Keep-Alive", b""]), max_size=3)
@@ -66,13 +64,9 @@ def plain(fields: list[Field]) -> bytes:
 
 
 @given(fields(), st.booleans())
-def test_request_fields_pass_byte_for_byte_save_for_those_of_the_hop(
-    sent: list[Field], forward: bool
-) -> None:
+def test_request_fields_pass_byte_for_byte_save_for_those_of_the_hop(sent: list[Field], forward: bool) -> None:
     gone = HOP_BY_HOP | ANEW | listed_by(sent) | (IDENTITY if not forward else {b"x-splitlane-variant"})
-    assert sort(sent, forward=forward).passed == plain(
-        [field for field in sent if field[0].lower() not in gone]
-    )
+    assert sort(sent, forward=forward).passed == plain([field for field in sent if field[0].lower() not in gone])
 
 
 @given(fields())
@@ -182,9 +176,7 @@ def test_response_line_keeps_its_spacing(head: bytes) -> None:
     ],
 )
 def test_first_field_of_a_response_by_its_name(name: bytes, value: bytes) -> None:
-    head = (
-        b"Content-Type:  Text/Event-Stream; charset=UTF-8 \r\nRETRY-AFTER:3\r\nRetry-After: 5\r\nx-empty:\r\n"
-    )
+    head = b"Content-Type:  Text/Event-Stream; charset=UTF-8 \r\nRETRY-AFTER:3\r\nRetry-After: 5\r\nx-empty:\r\n"
     assert response_field(head, name) == value
 
 

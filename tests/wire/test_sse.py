@@ -40,10 +40,7 @@ def streams(draw: st.DrawFn, ends: list[bytes]) -> bytes:
     bom = draw(st.sampled_from([b"", BOM]))
     return (
         bom
-        + b"".join(
-            draw(st.sampled_from(LINES)) + draw(st.sampled_from(ends))
-            for _ in range(draw(st.integers(0, 12)))
-        )
+        + b"".join(draw(st.sampled_from(LINES)) + draw(st.sampled_from(ends)) for _ in range(draw(st.integers(0, 12))))
         + draw(st.sampled_from([b"", b"\n", b"data: cut"]))
     )
 
@@ -137,9 +134,7 @@ def test_megabyte_event_in_single_bytes_is_linear() -> None:
     assert events == [raw]
 
 
-@pytest.mark.parametrize(
-    "raw", [b"\n\n" * 1_000_000, b"data: x\n" * 500_000, b"\r" * 1_000_000, b"\r\n" * 1_000_000]
-)
+@pytest.mark.parametrize("raw", [b"\n\n" * 1_000_000, b"data: x\n" * 500_000, b"\r" * 1_000_000, b"\r\n" * 1_000_000])
 def test_megabytes_of_tiny_lines_are_linear(raw: bytes) -> None:
     reader = EventReader()
     started = time.perf_counter()

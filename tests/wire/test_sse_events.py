@@ -118,9 +118,7 @@ def test_event_that_is_no_chunk(event: bytes, kind: EventKind) -> None:
 FIELDS = ["choices", "delta", "content", "error", "finish_reason", "text", "object"]
 values = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text()),
-    lambda inner: st.one_of(
-        st.lists(inner, max_size=3), st.dictionaries(st.sampled_from(FIELDS), inner, max_size=3)
-    ),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.sampled_from(FIELDS), inner, max_size=3)),
 )
 chunks = st.dictionaries(st.sampled_from(FIELDS), values, max_size=3)
 

@@ -108,17 +108,13 @@ SOUND = {
     "length-in-lower-case": [Send(raw(LENGTH.lower()))],
     "byte-by-byte": [Send(raw(), 1, 0.0001)],
     "one-chunk": [Send(raw(CHUNKED, chunk(ANSWER) + b"0\r\n\r\n"))],
-    "many-chunks": [
-        Send(raw(CHUNKED, b"".join(chunk(ANSWER[i : i + 1]) for i in range(len(ANSWER))) + b"0\r\n\r\n"))
-    ],
+    "many-chunks": [Send(raw(CHUNKED, b"".join(chunk(ANSWER[i : i + 1]) for i in range(len(ANSWER))) + b"0\r\n\r\n"))],
     "chunk-extension": [Send(raw(CHUNKED, b"%x;a=b\r\n%b\r\n0\r\n\r\n" % (len(ANSWER), ANSWER)))],
     "chunk-size-with-zeros": [Send(raw(CHUNKED, b"000%X\r\n%b\r\n0\r\n\r\n" % (len(ANSWER), ANSWER)))],
     "trailers": [Send(raw(CHUNKED, chunk(ANSWER) + b"0\r\nX-Odd: 1\r\n\r\n"))],
     "continue-before": [Send(b"HTTP/1.1 100 Continue\r\n\r\n"), Pause(0.02), Send(raw())],
     "continue-in-one": [Send(b"HTTP/1.1 100 Continue\r\n\r\n" + raw())],
-    "hints-before": [
-        Send(b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + raw())
-    ],
+    "hints-before": [Send(b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + raw())],
     "hint-with-a-length": [Send(b"HTTP/1.1 103 Early Hints\r\nContent-Length: 0\r\n\r\n" + raw())],
     "head-of-60-kilobytes": [Send(raw(b"X-Odd: " + b"x" * 60_000 + b"\r\n" + LENGTH))],
     "no-reason": [Send(raw(start=b"HTTP/1.1 200"))],
@@ -219,9 +215,7 @@ SURPLUS = {
 
 @pytest.mark.parametrize("closing", [b"", b"Connection: close\r\n"], ids=["keep-alive", "close"])
 @pytest.mark.parametrize("surplus", SURPLUS.values(), ids=SURPLUS)
-async def test_bytes_behind_an_answer_end_its_connection_and_nothing_more(
-    surplus: bytes, closing: bytes
-) -> None:
+async def test_bytes_behind_an_answer_end_its_connection_and_nothing_more(surplus: bytes, closing: bytes) -> None:
     """The answer stands; what follows it is nobody's answer, least of all the next request's."""
     async with (
         Stub() as stub,

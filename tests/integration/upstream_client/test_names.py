@@ -31,9 +31,7 @@ def found(host: str, port: int) -> Found:
     return (family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", address)
 
 
-def answer_lookups(
-    monkeypatch: pytest.MonkeyPatch, lookup: Callable[[], Awaitable[list[Found]]]
-) -> list[float]:
+def answer_lookups(monkeypatch: pytest.MonkeyPatch, lookup: Callable[[], Awaitable[list[Found]]]) -> list[float]:
     """Let `lookup` answer for HOST; the list grows with every lookup of it."""
     loop = asyncio.get_running_loop()
     real = loop.getaddrinfo
@@ -211,9 +209,7 @@ async def test_client_that_leaves_while_connecting_leaves_nothing_behind() -> No
     with deaf_listener() as port:
         async with Stub() as stub:
             pool = {"max_connections": 1, "wait": "100ms"}
-            policy = apart(
-                f"http://127.0.0.1:{port}", stub.url, candidate={"pool": pool}, timeouts={"connect": "5s"}
-            )
+            policy = apart(f"http://127.0.0.1:{port}", stub.url, candidate={"pool": pool}, timeouts={"connect": "5s"})
             async with running(policy) as lane:
                 for _ in range(3):
                     async with RawClient(lane.host, lane.port) as client:

@@ -29,9 +29,7 @@ async def get(lane: Lane) -> int:
 async def test_sequential_requests_share_one_connection() -> None:
     async with Stub() as stub, running(policy_of(stub.url)) as lane:
         for number in range(20):
-            body = b'{"messages":[{"role":"user","content":"hi"}],"stream":%b}' % (
-                b"true" if number % 2 else b"false"
-            )
+            body = b'{"messages":[{"role":"user","content":"hi"}],"stream":%b}' % (b"true" if number % 2 else b"false")
             assert (await ask(lane, body)).clean_end
             assert await get(lane) == 200
         assert stub.accepted == 1

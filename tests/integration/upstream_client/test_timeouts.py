@@ -167,9 +167,7 @@ async def test_stream_time_out_ends_a_drip() -> None:
     [
         pytest.param([Read(), Stall()], BODY, id="silence"),
         pytest.param([Read(), Send(JSON_HEAD), Send(ANSWER, 1, 0.05)], BODY, id="dripping-json"),
-        pytest.param(
-            [Read(), Send(STREAM_HEAD + PING * 200, len(PING), 0.02), Stall()], STREAM_BODY, id="pings"
-        ),
+        pytest.param([Read(), Send(STREAM_HEAD + PING * 200, len(PING), 0.02), Stall()], STREAM_BODY, id="pings"),
     ],
 )
 async def test_total_time_out_of_one_attempt_is_served_by_baseline(script: list[Action], body: bytes) -> None:

@@ -13,6 +13,8 @@ The folders are the stages of a request; imports point down this list or into `w
     policy      the policy file: config, load, compiled snapshot
     ledger      where records go
     telemetry   metrics and logs
+    outbox      writes of one turn of the loop, gathered
+    tasks       the one place that starts tasks
     watchdog    one lazy timer per connection
     words       small frozen types everybody may import
 """

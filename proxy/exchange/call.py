@@ -118,9 +118,11 @@ _ADDED_KEPT = 4096
 
 def _added_fields(policy: str, agent: str, variant: str, served: str, attempts: int, fallback: Failure | None) -> bytes:
     fields = (
-        f"x-splitlane-agent: {agent}\r\nx-splitlane-variant: {variant}\r\nx-splitlane-served: {served}\r\n"
+        f"x-splitlane-agent: {agent}\r\nx-splitlane-variant: {variant}\r\n"
         f"x-splitlane-attempts: {attempts}\r\nx-splitlane-policy: {policy}\r\n"
     )
+    if served:
+        fields += f"x-splitlane-served: {served}\r\n"
     if fallback is not None:
         fields += f"x-splitlane-fallback: {fallback}\r\n"
     return fields.encode()

@@ -188,7 +188,7 @@ class Exchange:
         call.status = reply.status
         call.ttft = time.perf_counter() - call.started
         fields = response_block(reply.head) + call.added_fields()
-        if reply.ended:
+        if reply.ended and reply.failure is not Failure.STREAM_ERROR:
             if client.method == b"HEAD" and (length := reply.field(b"content-length")):
                 fields += b"Content-Length: %b\r\n" % length
             client.respond(reply.status, fields, reply.held)

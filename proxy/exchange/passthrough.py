@@ -5,6 +5,7 @@ longer one is streamed on a connection of its own, which cannot be stale.
 """
 
 import asyncio
+import time
 from typing import Any
 
 from proxy.exchange.call import CallState
@@ -30,12 +31,28 @@ async def pass_through(call: CallState, pools: Pools, loop: asyncio.AbstractEven
     reply = Reply(loop, upstream.timeouts, loop.time() + upstream.timeouts.stream)
     reply.expect_anything()
     call.reply = reply
+    started = time.perf_counter()
+    await _send(call, pool, reply, upstream, whole, loop)
+    elapsed = time.perf_counter() - started
+    call.blocked += elapsed
+    call.attempts.append((upstream.name, "", reply.status, reply.failure, elapsed))
+    return reply
+
+
+async def _send(
+    call: CallState,
+    pool: Pool,
+    reply: Reply,
+    upstream: UpstreamPolicy,
+    whole: bytes | None,
+    loop: asyncio.AbstractEventLoop,
+) -> None:
     if whole is None:
         await _stream(call, pool, reply, upstream)
-        return reply
+        return
     framing = b"Content-Length: %d\r\n" % len(whole) if whole or b"content-length" in call.headers.read else b""
     request = _head(call, upstream, framing) + whole
-    head_only = client.method == b"HEAD"
+    head_only = call.client.method == b"HEAD"
     connection = pool.take()
     if connection is not None:
         if head_only:
@@ -44,7 +61,6 @@ async def pass_through(call: CallState, pools: Pools, loop: asyncio.AbstractEven
         await reply.settled
     if connection is None or reply.is_stale:
         await send_fresh(pool, request, reply, call.deadline, loop, head_only=head_only)
-    return reply
 
 
 def _head(call: CallState, upstream: UpstreamPolicy, framing: bytes) -> bytes:

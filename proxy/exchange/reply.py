@@ -17,7 +17,7 @@ from proxy.upstream.connection import Connection
 from proxy.watchdog import NEVER
 from proxy.wire.errors import failure_answer
 from proxy.wire.headers import response_field
-from proxy.wire.sse import DONE, EventKind, EventReader, parse_event
+from proxy.wire.sse import EventKind, EventReader, parse_event
 from proxy.wire.usage import read_usage
 from proxy.words import Failure, Usage
 
@@ -60,7 +60,8 @@ class Reply:
     _limit = HOLD_JSON
     _reader: EventReader | None = None
     _size = 0
-    _last = b""
+    _watch_end = False  # no length: only a stream's own words tell that it is complete
+    _finished = False  # … and they have been said
     _client: Client | None = None
     _closed = False  # the upstream will send no more
 
@@ -98,6 +99,7 @@ class Reply:
             self._settle()
         elif self._want_stream and status == 200 and self._is_event_stream():
             self._reader = EventReader()
+            self._watch_end = self.until_close()
 
     def on_body(self, data: bytes) -> None:
         if self._client is not None:
@@ -114,7 +116,7 @@ class Reply:
                 self._settle()
 
     def on_end(self, *, framed: bool) -> None:
-        if self._reader is not None and not framed and not self._looks_finished():
+        if self._reader is not None and not framed and not self._finished:
             self.on_failure(Failure.STREAM_TRUNCATED)
             return
         if self._reader is not None:
@@ -128,7 +130,8 @@ class Reply:
         self._closed = True
         if self.status and self._reader is not None and failure is Failure.RESET:
             failure = Failure.STREAM_TRUNCATED
-        self.failure = failure
+        if self.failure is not Failure.STREAM_ERROR:  # what the stream said itself stays the reason
+            self.failure = failure
         self._close_relay()
 
     def until_close(self) -> bool:
@@ -223,7 +226,7 @@ class Reply:
 
     def _hold_event(self, event: bytes) -> None:
         kind, chunk = parse_event(event)
-        self._last = event
+        self._note_finish(kind, event)
         if chunk is not None:
             usage = read_usage(chunk)
             if usage is not None:
@@ -251,11 +254,11 @@ class Reply:
         if (
             data[-2:] == b"\n\n"
             and not reader.pending
+            and not self._watch_end
             and b'"error"' not in data
             and not (b'"usage"' in data and _USAGE.search(data))
         ):
             self.content_events += data.count(b"\n\n")
-            self._last = data
             client.write(data)
             return
         for event in reader.feed(data):
@@ -263,7 +266,7 @@ class Reply:
 
     def _relay_event(self, event: bytes) -> None:
         kind, chunk = parse_event(event)
-        self._last = event
+        self._note_finish(kind, event)
         if kind is EventKind.CONTENT:
             self.content_events += 1
         elif kind is EventKind.ERROR:
@@ -283,9 +286,9 @@ class Reply:
         else:
             self._held.append(data)
 
-    def _looks_finished(self) -> bool:
-        """Whether the last events are such as end a stream: without a length, only that tells."""
-        return DONE in self._last or _FINISH.search(self._last) is not None
+    def _note_finish(self, kind: EventKind, event: bytes) -> None:
+        if kind is EventKind.DONE or (self._watch_end and _FINISH.search(event)):
+            self._finished = True
 
     def _settle(self) -> None:
         if not self.settled.done():

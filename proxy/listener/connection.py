@@ -10,6 +10,8 @@ a third of the time of one here; it serves the admin listener, where that does n
 
 import asyncio
 import logging
+import socket
+import struct
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import cast
@@ -41,6 +43,7 @@ REQUESTS_AHEAD = 16
 # A head may be this long: tokens and baggage grow, but not without end.
 MAX_HEAD = 64 * 1024
 
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, for no time at all
 _MALFORMED = bad_request("the request is not valid HTTP/1.1")
 _HEAD_TOO_LARGE = bad_request("the request's head is too large", "head_too_large", 431)
 _SLOW_HEAD = bad_request("the request's head took too long", "request_timeout", 408)
@@ -75,8 +78,9 @@ class ClientConnection(asyncio.Protocol):
     """A client's connection.  The httptools parser calls the methods named like its callbacks."""
 
     __slots__ = (
-        "_arriving", "_broken", "_dog", "_fields", "_head", "_heading", "_lingering", "_loop", "_parser", "_paused",
-        "_request", "_stalled", "_task", "_url", "_waiting", "_wake", "listener", "source", "stopping", "transport",
+        "_arriving", "_broken", "_dog", "_fields", "_head", "_heading", "_lingering", "_loop", "_parser",
+        "_paused", "_request", "_stalled", "_task", "_unsent", "_url", "_waiting", "_wake", "listener",
+        "source", "stopping", "transport",
     )  # fmt: skip
 
     def __init__(self, listener: Listener) -> None:
@@ -95,7 +99,8 @@ class ClientConnection(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self._broken: ErrorAnswer | None = None  # the answer to bytes that are no request
         self._paused = False
-        self._stalled = False  # the client does not read
+        self._stalled = False  # the client reads too slowly, or not at all
+        self._unsent = 0  # bytes it had not taken when last looked at
         self._lingering = False
         self.source: Source | None = None
         self.stopping = False
@@ -108,6 +113,11 @@ class ClientConnection(asyncio.Protocol):
         self.listener.open.add(self)
         self._dog.set(self._loop.time() + KEEPALIVE)
         self._task = spawn(self._run(), "client connection")
+
+    def eof_received(self) -> None:
+        # A client that closes its half has left: its answer, if any, has nobody to read it.
+        if not self._lingering:
+            self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.listener.open.discard(self)
@@ -142,6 +152,7 @@ class ClientConnection(asyncio.Protocol):
         if self.source is not None:
             self.source.pause_reading()
         self._stalled = True
+        self._unsent = self.transport.get_write_buffer_size()
         self._dog.set(self._loop.time() + self.listener.limits().write_stall)
 
     def resume_writing(self) -> None:
@@ -171,12 +182,14 @@ class ClientConnection(asyncio.Protocol):
         self._url, self._fields = b"", []
         self._heading = False
         self._head = 0
-        if not parser.should_keep_alive():
-            version = parser.get_http_version()
-            request.keep = False
-            request.http_10 = version == "1.0"
-            if version not in ("1.0", "1.1"):
+        version = parser.get_http_version()
+        if version != "1.1":
+            if version != "1.0":
                 raise httptools.HttpParserError("version")
+            request.keep = False
+            request.http_10 = True
+        elif not parser.should_keep_alive():
+            request.keep = False
         self._arriving = request
         self._waiting.append(request)
 
@@ -257,6 +270,13 @@ class ClientConnection(asyncio.Protocol):
         if self._paused:
             self._paused = False
             self.transport.resume_reading()
+
+    def reset(self) -> None:
+        """Close with a reset, dropping what is unsent."""
+        sock = self.transport.get_extra_info("socket")
+        if sock is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self.transport.abort()
 
     # --- used by the drain --------------------------------------------------------------------
 
@@ -347,5 +367,7 @@ class ClientConnection(asyncio.Protocol):
             self._heading = False
             self._broken = _SLOW_HEAD
             self._wake_up()
+        elif self._stalled and self.transport.get_write_buffer_size() < self._unsent:
+            self.pause_writing()  # slow, but it reads: its time runs anew
         else:
             self.transport.abort()

@@ -140,10 +140,12 @@ class ClientRequest:
         self.keep = False
         if self.http_10:
             # Nothing but a reset tells an HTTP/1.0 client that the body is short.
-            self.connection.transport.abort()
+            self.connection.reset()
 
     def _head(self, status: int, fields: bytes, framing: bytes) -> bytes:
         self.started = True
+        if self._timed:
+            self.connection.end_body_time()
         line = _STATUS_LINE.get(status) or b"HTTP/1.1 %d \r\n" % status
         if self.keep and self.whole and not self.connection.listener.draining:
             return b"%b%b%b\r\n" % (line, fields, framing)

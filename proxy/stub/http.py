@@ -16,6 +16,8 @@ from typing import NamedTuple, cast
 
 import httptools
 
+from proxy.tasks import spawn
+
 Headers = Iterable[tuple[str, str]]
 
 # A client that pipelines deeper than this is broken; the queue must not grow with it.
@@ -101,7 +103,7 @@ class Connection(asyncio.Protocol):
         if len(self._waiting) > MAX_PIPELINED:
             self._refused = HTTPStatus.TOO_MANY_REQUESTS
         if self.task is None and (self._waiting or self._refused):
-            self.task = asyncio.get_running_loop().create_task(self._serve(), name=f"stub-connection-{self.number}")
+            self.task = spawn(self._serve(), f"stub-connection-{self.number}")
 
     def eof_received(self) -> bool:
         """Take a half-close as leaving: nobody who wants the answer sends one."""

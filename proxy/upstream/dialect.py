@@ -7,17 +7,15 @@ models, and Mistral's published `extra_forbidden` answers.
 
 from collections.abc import Set as AbstractSet
 
-import orjson
-
 from proxy.policy.snapshot import Target
-from proxy.wire.body import Body, Edit
+from proxy.wire.body import Body, Edit, inside
 from proxy.words import Dialect
 
 _REFUSED: dict[Dialect, frozenset[str]] = {
     Dialect.MISTRAL: frozenset(
         {"audio", "function_call", "functions", "logit_bias", "modalities", "moderation",
          "prompt_cache_options", "prompt_cache_retention", "safety_identifier",
-         "service_tier", "store", "stream_options", "user", "verbosity", "web_search_options"}
+         "store", "stream_options", "user", "verbosity", "web_search_options"}
     ),
     Dialect.OPENAI: frozenset(
         {"document_image_limit", "document_page_limit", "guardrails", "min_tokens", "prompt_mode",
@@ -99,12 +97,9 @@ def _ask_for_usage(body: Body, edits: list[Edit]) -> tuple[bool, bytes]:
     if "stream_options" not in body.names:
         return True, b"," + _INCLUDE_USAGE
     options = body.get("stream_options")
-    if options is None:
-        options = {}
-    elif not isinstance(options, dict):
-        return False, b""  # the upstream's to refuse
-    elif options.get("include_usage"):
-        return False, b""
+    if options is not None and (not isinstance(options, dict) or options.get("include_usage")):
+        return False, b""  # asked for; or no options at all, which the upstream will say
     member = next(member for member in reversed(body.members()) if member.name == "stream_options")
-    edits.append(Edit(member.value, member.end, orjson.dumps({**options, "include_usage": True})))
+    raw = b"{}" if options is None else body.raw[member.value : member.end]
+    edits.append(Edit(member.value, member.end, inside(raw, "include_usage", b"true")))
     return True, b""

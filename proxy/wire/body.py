@@ -44,8 +44,6 @@ _MEMBER = re.compile(
 )  # fmt: skip
 _MODEL = re.compile(rb'"model"' + _SPACE + rb":" + _SPACE + rb"(" + _STRING + rb")", re.DOTALL)
 
-_NOTHING = object()
-
 
 class BodyError(Exception):
     """The body cannot be split; the message is for the caller and quotes nothing of the body."""
@@ -92,10 +90,11 @@ class Body:
 
     def get(self, name: str) -> Any:
         """A member's parsed value; None where it is absent or no JSON."""
-        value = self._values.get(name, _NOTHING)
-        if value is _NOTHING:
-            value = self._values[name] = _parsed(self._slice(name)) if name in self._last else None
-        return value
+        if name not in self.names:
+            return None
+        if name not in self._values:
+            self._values[name] = _parsed(self._slice(name))
+        return self._values[name]
 
     def text(self, name: str) -> bytes | None:
         """A string's UTF-8, or a number's digits as sent; None for anything else."""
@@ -118,7 +117,10 @@ class Body:
             return value.encode()
         if isinstance(value, dict | list | bool) or value is None:
             return None
-        return Body(self._slice(name)).text(key)
+        raw = self._slice(name)
+        _, members = _scan(raw)
+        member = next(member for member in reversed(members) if member.name == key)
+        return json_text(raw[member.value : member.end])
 
     def members(self) -> list[Member]:
         """Every member in order.  Raises BodyError."""
@@ -182,33 +184,45 @@ class Body:
         return self.raw[member.value : member.end]
 
     def _scan(self) -> None:
-        """Find every member by its bytes."""
-        raw = self.raw
-        opening = _OPEN.match(raw)
-        if opening is None:
-            raise BodyError("the request body must be a JSON object")
-        self.after_brace = position = opening.end()
-        members: list[Member] = []
-        last: dict[str, Member] = {}
-        self._members, self._last = members, last
-        closed = raw[position : position + 1] == b"}"
-        position += closed
-        while not closed:
-            found = _MEMBER.match(raw, position)
-            if found is None:
-                raise BodyError(f"the request body is not valid JSON, or is nested deeper than {MAX_DEPTH} levels")
-            if len(members) == MAX_MEMBERS:
-                raise BodyError(f"the request body has more than {MAX_MEMBERS} members")
-            name = _name(found[1])
-            if name == "model" and name in last:
-                raise BodyError("the request body has more than one `model`")
-            value, end = found.span(2)
-            last[name] = Member(name, position, value, end)
-            members.append(last[name])
-            position = found.end()
-            closed = found[3] == b"}"
-        if raw[position:].strip(b" \t\n\r"):
-            raise BodyError("the request body has bytes after the JSON object")
+        """The long way: find every member by its bytes."""
+        self.after_brace, self._members = _scan(self.raw)
+        self._last = {member.name: member for member in self._members}
+        if len(self._last) < len(self._members) and [member.name for member in self._members].count("model") > 1:
+            raise BodyError("the request body has more than one `model`")
+
+
+def inside(raw: bytes, name: str, value: bytes) -> bytes:
+    """The object `raw` with its member `name` set to `value`, all other bytes as they are."""
+    start, members = _scan(raw)
+    for member in reversed(members):
+        if member.name == name:
+            return raw[: member.value] + value + raw[member.end :]
+    comma = b"," if members else b""
+    return b'%b"%b":%b%b%b' % (raw[:start], name.encode(), value, comma, raw[start:])
+
+
+def _scan(raw: bytes) -> tuple[int, list[Member]]:
+    """Where an object's brace ends, and its members in order.  Raises BodyError."""
+    opening = _OPEN.match(raw)
+    if opening is None:
+        raise BodyError("the request body must be a JSON object")
+    start = position = opening.end()
+    members: list[Member] = []
+    closed = raw[position : position + 1] == b"}"
+    position += closed
+    while not closed:
+        found = _MEMBER.match(raw, position)
+        if found is None:
+            raise BodyError(f"the request body is not valid JSON, or is nested deeper than {MAX_DEPTH} levels")
+        if len(members) == MAX_MEMBERS:
+            raise BodyError(f"the request body has more than {MAX_MEMBERS} members")
+        value, end = found.span(2)
+        members.append(Member(_name(found[1]), position, value, end))
+        position = found.end()
+        closed = found[3] == b"}"
+    if raw[position:].strip(b" \t\n\r"):
+        raise BodyError("the request body has bytes after the JSON object")
+    return start, members
 
 
 def json_text(raw: bytes) -> bytes | None:

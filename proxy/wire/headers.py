@@ -69,8 +69,8 @@ class RequestSorter:
     def __init__(self, identity: AbstractSet[bytes], *, forward: bool) -> None:
         """`identity` fields are read, and passed on only with `forward`; names in lower case."""
         kept = _REQUEST_PASSED | (identity - _REQUEST_READ if forward else frozenset())
-        self._dropped = dropped = (_REQUEST_READ | identity) - kept
-        self._passes = _ByName(lambda lower: lower not in dropped).__getitem__
+        dropped = (_REQUEST_READ | identity) - kept
+        self._passes = _ByName(lambda lower: lower not in dropped and lower[:6] != b"proxy-").__getitem__
 
     def sort(self, fields: Sequence[Field]) -> RequestHeaders:
         """Sort one request's fields."""
@@ -82,9 +82,8 @@ class RequestSorter:
         if len(read) < len(lower):
             read = dict(zip(reversed(lower), reversed(values), strict=True))  # the first of each
         if b"connection" in read and (listed := _listed(fields)):
-            dropped = self._dropped | listed
-            passed = [_line(field) for name, field in zip(lower, fields, strict=True) if name not in dropped]
-            return RequestHeaders(b"".join(passed), read, lower.count(b"host"))
+            fields = [field for name, field in zip(lower, fields, strict=True) if name not in listed]
+            names = tuple(name for name, _ in fields)
         block = b"".join(compress(map(_line, fields), map(self._passes, names)))
         return RequestHeaders(block, read, lower.count(b"host"))
 
@@ -172,13 +171,8 @@ def baggage_member(value: bytes, key: bytes) -> bytes | None:
 
 
 def _percent_decoded(value: bytes) -> bytes:
-    if b"%" not in value:
-        return value
-    head, *rest = value.split(b"%")
-    pieces = [head]
-    for piece in rest:
-        try:
-            pieces.append(bytes.fromhex(piece[:2].decode("ascii")) + piece[2:])
-        except ValueError:
-            pieces.append(b"%" + piece)
-    return b"".join(pieces)
+    """What is no escape stands for itself."""
+    return _ESCAPE.sub(lambda escape: bytes([int(escape[1], 16)]), value) if b"%" in value else value
+
+
+_ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")

@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 _BLANK_LINE = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
+_CR = 0x0D
 _BOM = b"\xef\xbb\xbf"
 DONE = b"[DONE]"
 
@@ -22,20 +23,25 @@ MAX_EVENT = 8 * 1024 * 1024
 class EventReader:
     """Cuts a byte stream into events; keeps the unfinished rest."""
 
-    __slots__ = ("_rest", "_scanned")
+    __slots__ = ("_after_cr", "_rest", "_scanned")
 
     def __init__(self) -> None:
         self._rest = bytearray()
         self._scanned = 0
+        self._after_cr = False  # the last event ended with a CR that may be half a CRLF
 
     @property
     def pending(self) -> bool:
         """Whether an unfinished event is held."""
-        return bool(self._rest)
+        return bool(self._rest) or self._after_cr
 
     def feed(self, data: bytes) -> list[bytes]:
         """The events that `data` completes, each with its blank line."""
         rest = self._rest
+        if self._after_cr and data:
+            self._after_cr = False
+            if data[:1] == b"\n":  # the second half of the CRLF that ended the last event
+                return [b"\n", *self.feed(data[1:])]
         if not rest and data[-2:] == b"\n\n" and data.find(b"\n\n") == len(data) - 2 and b"\r" not in data:
             return [data]
         rest += data
@@ -48,6 +54,7 @@ class EventReader:
             events.append(bytes(rest[start:position]))
             start = position
         if start:
+            self._after_cr = start == len(rest) and rest[-1] == _CR
             del rest[:start]
         # A blank line may have begun in the last three bytes; everything before is known not to.
         self._scanned = max(0, len(rest) - 3)
@@ -102,11 +109,14 @@ def parse_event(event: bytes) -> tuple[EventKind, Any]:
         return EventKind.CONTENT, None
     if not isinstance(chunk, dict):
         return EventKind.CONTENT, None
+    # Mistral and OpenAI report a failure after the head as an event with an error object.
+    if chunk.get("error") or chunk.get("object") == "error":
+        return EventKind.ERROR, chunk
     choices = chunk.get("choices")
     if not choices:
-        # Mistral and OpenAI report a failure after the head as an event with an error object.
-        failed = bool(chunk.get("error")) or chunk.get("object") == "error"
-        return (EventKind.ERROR if failed else EventKind.HELD), chunk
+        return EventKind.HELD, chunk
+    if not isinstance(choices, list):
+        return EventKind.CONTENT, chunk
     return (EventKind.CONTENT if any(map(has_content, choices)) else EventKind.HELD), chunk
 
 

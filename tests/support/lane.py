@@ -59,7 +59,13 @@ class Lane:
     """A running proxy."""
 
     service: Service
-    records: list[Record] = field(default_factory=list)
+    settled: list[Record] = field(default_factory=list)
+
+    @property
+    def records(self) -> list[Record]:
+        """All records until now: what waits for company is fetched."""
+        self.service.exchange.flush()
+        return self.settled
 
     @property
     def host(self) -> str:

@@ -254,6 +254,7 @@ class Reply:
         if (
             data[-2:] == b"\n\n"
             and not reader.pending
+            and not reader.after_cr
             and not self._watch_end
             and b'"error"' not in data
             and not (b'"usage"' in data and _USAGE.search(data))

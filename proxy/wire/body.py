@@ -83,8 +83,8 @@ class Body:
         self.stream = False  # whether a stream is asked for
         if len(raw) > PARSE_UP_TO or not self._parse(raw):
             self._scan()
-            self.stream = self.get("stream") is True
             self.names = self._last.keys()
+            self.stream = self.get("stream") is True
             model = self._last.get("model")
             self.model = None if model is None else (model.value, model.end)
 

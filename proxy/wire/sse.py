@@ -23,23 +23,23 @@ MAX_EVENT = 8 * 1024 * 1024
 class EventReader:
     """Cuts a byte stream into events; keeps the unfinished rest."""
 
-    __slots__ = ("_after_cr", "_rest", "_scanned")
+    __slots__ = ("_rest", "_scanned", "after_cr")
 
     def __init__(self) -> None:
         self._rest = bytearray()
         self._scanned = 0
-        self._after_cr = False  # the last event ended with a CR that may be half a CRLF
+        self.after_cr = False  # the last event ended with a CR that may be half a CRLF
 
     @property
     def pending(self) -> bool:
         """Whether an unfinished event is held."""
-        return bool(self._rest) or self._after_cr
+        return bool(self._rest)
 
     def feed(self, data: bytes) -> list[bytes]:
         """The events that `data` completes, each with its blank line."""
         rest = self._rest
-        if self._after_cr and data:
-            self._after_cr = False
+        if self.after_cr and data:
+            self.after_cr = False
             if data[:1] == b"\n":  # the second half of the CRLF that ended the last event
                 return [b"\n", *self.feed(data[1:])]
         if not rest and data[-2:] == b"\n\n" and data.find(b"\n\n") == len(data) - 2 and b"\r" not in data:
@@ -54,7 +54,7 @@ class EventReader:
             events.append(bytes(rest[start:position]))
             start = position
         if start:
-            self._after_cr = start == len(rest) and rest[-1] == _CR
+            self.after_cr = start == len(rest) and rest[-1] == _CR
             del rest[:start]
         # A blank line may have begun in the last three bytes; everything before is known not to.
         self._scanned = max(0, len(rest) - 3)

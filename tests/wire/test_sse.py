@@ -114,7 +114,8 @@ def test_event_is_passed_on_with_the_byte_that_ends_it(size: int, end: bytes) ->
     raw = CHUNK + end + end
     done = len(CHUNK) + len(end) + 1  # a CR ends a line; its LF may come later or never
     for start in range(0, len(raw), size):
-        before = bool(reader.feed(raw[start : start + size]))
+        # The LF of a CRLF may come by itself: it is passed on at once, and is no event.
+        before = reader.feed(raw[start : start + size]) not in ([], [b"\n"])
         assert before == (start < done <= start + size)
 
 

@@ -241,7 +241,11 @@ class ClientConnection(asyncio.Protocol):
             await handle(request)
             self._request = None
             if not request.keep or self.transport.is_closing():
-                self._close(read_on=not request.whole)
+                if request.cut and request.http_10:
+                    # Nothing but a reset tells an HTTP/1.0 client that the body is short.
+                    self._reset()
+                else:
+                    self._close(read_on=not request.whole)
                 return
             if not waiting and not self._stalled:
                 patience = self.listener.limits().request_headers if self._heading else KEEPALIVE
@@ -270,13 +274,6 @@ class ClientConnection(asyncio.Protocol):
         if self._paused:
             self._paused = False
             self.transport.resume_reading()
-
-    def reset(self) -> None:
-        """Close with a reset, dropping what is unsent."""
-        sock = self.transport.get_extra_info("socket")
-        if sock is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        self.transport.abort()
 
     # --- used by the drain --------------------------------------------------------------------
 
@@ -356,6 +353,13 @@ class ClientConnection(asyncio.Protocol):
         else:
             transport.close()
             self._dog.set(self._loop.time() + self.listener.limits().write_stall)
+
+    def _reset(self) -> None:
+        """Close with a reset, dropping what is unsent."""
+        sock = self.transport.get_extra_info("socket")
+        if sock is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self.transport.abort()
 
     def _expired(self) -> None:
         """The deadline of whatever phase this is has passed."""

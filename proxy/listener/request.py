@@ -35,6 +35,7 @@ class ClientRequest:
     http_10 = False
     keep = True  # whether the connection may serve another request after this one
     started = False
+    cut = False  # the response stays incomplete
     whole = False  # the body has arrived
     broken: Refusal | None = None  # why the body will never be whole
     size = 0  # bytes of the body that wait to be read
@@ -138,9 +139,7 @@ class ClientRequest:
 
     def abort(self) -> None:
         self.keep = False
-        if self.http_10:
-            # Nothing but a reset tells an HTTP/1.0 client that the body is short.
-            self.connection.reset()
+        self.cut = True
 
     def _head(self, status: int, fields: bytes, framing: bytes) -> bytes:
         self.started = True

@@ -237,10 +237,10 @@ RAW = {
     "no host": (b"GET /v1/models HTTP/1.1\r\n\r\n", 400),
     "two hosts": (request("GET", "/v1/models", headers=[("Host", "other")]), 400),
     "malformed": (b"GET\r\n\r\n", 400),
-    "CONNECT": (b"CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "CONNECT": (b"CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n", 405),
     "TRACE": (request("TRACE", "/v1/models"), 405),
     "bad chunk": (request("POST", CHAT, headers=[("Transfer-Encoding", "chunked")]) + b"zz\r\n", 400),
-    "other coding": (request("POST", CHAT, headers=[("Transfer-Encoding", "gzip, chunked")]), 501),
+    "other coding": (request("POST", CHAT, headers=[("Transfer-Encoding", "gzip, chunked")]), 400),
 }
 
 

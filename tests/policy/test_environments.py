@@ -99,6 +99,7 @@ def test_missing_secrets_are_all_named_at_once(name: str, missing: list[str]) ->
 def test_demo_calls_the_stub_only() -> None:
     policy = load_policy(FOLDER / "demo.yaml", {})
     assert {(up.host, up.port, up.tls) for up in policy.upstreams.values()} == {("127.0.0.1", 9000, False)}
-    moved = load_policy(FOLDER / "demo.yaml", {"SPLITLANE_STUB_URL": "http://127.0.0.1:4711"})
-    assert {up.port for up in moved.upstreams.values()} == {4711}
+    elsewhere = {"SPLITLANE_STUB_URL": "http://127.0.0.1:4711", "SPLITLANE_OPENAI_STUB_URL": "http://127.0.0.1:4712"}
+    moved = load_policy(FOLDER / "demo.yaml", elsewhere)
+    assert {name: up.port for name, up in moved.upstreams.items()} == {"mistral": 4711, "openai": 4712}
     assert config("demo").store.url is None

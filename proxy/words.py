@@ -105,7 +105,7 @@ class Record(NamedTuple):
     attempts: tuple[Attempt, ...]
     latency: float  # seconds, head read to last byte written
     blocked: float  # seconds of it spent waiting for an upstream
-    ttft: float  # seconds to the first content byte; -1: none was sent
+    ttft: float  # seconds to the first content of a stream; -1: an answer in one piece, or none
     usage: Usage | None
     stream: bool
     adapted: tuple[str, ...] = ()  # request fields renamed or dropped for an upstream's dialect

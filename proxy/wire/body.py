@@ -9,7 +9,9 @@ could spell a second one.  Every other body is scanned member by member.
 """
 
 import re
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import orjson
@@ -69,20 +71,20 @@ class Edit(NamedTuple):
 class Body:
     """A JSON object's bytes, its top-level values, and where its `model` lies."""
 
-    __slots__ = ("_last", "_members", "_values", "after_brace", "model", "names", "raw", "stream")
+    stream = False  # whether a stream is asked for
+    model: tuple[int, int] | None = None  # where the value of `model` lies
+    after_brace = 0
+    names: AbstractSet[str]
+    _members: list[Member] | None = None
+    _last: Mapping[str, Member] = MappingProxyType({})
+    _values: dict[str, Any]
 
     def __init__(self, raw: bytes) -> None:
         """Read `raw`.  Raises BodyError: not an object, nested too deep, or two `model` members."""
         self.raw = raw
-        self._members: list[Member] | None = None
-        self._last: dict[str, Member] = {}
-        self._values: dict[str, Any] = {}
-        self.model: tuple[int, int] | None = None  # where its value lies
-        self.names: AbstractSet[str]
-        self.after_brace = 0
-        self.stream = False  # whether a stream is asked for
         if len(raw) > PARSE_UP_TO or not self._parse(raw):
             self._scan()
+            self._values = {}
             self.names = self._last.keys()
             self.stream = self.get("stream") is True
             model = self._last.get("model")
@@ -175,7 +177,8 @@ class Body:
             self.model = found.span(1)
         self._values = values
         self.names = values.keys()
-        self.stream = values.get("stream") is True
+        if values.get("stream") is True:
+            self.stream = True
         return True
 
     def _slice(self, name: str) -> bytes:

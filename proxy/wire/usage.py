@@ -11,8 +11,10 @@ def read_usage(answer: Any) -> Usage | None:
     if type(usage) is not dict:
         return None
     prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
-    cached = _count(usage.get("prompt_tokens_details"), "cached_tokens")
-    reasoning = _count(usage.get("completion_tokens_details"), "reasoning_tokens")
+    details = usage.get("prompt_tokens_details")
+    cached = _count(details, "cached_tokens") if details else 0
+    details = usage.get("completion_tokens_details")
+    reasoning = _count(details, "reasoning_tokens") if details else 0
     return Usage(_sane(prompt), _sane(completion), cached, reasoning)
 
 

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 
 import aiohttp
 import uvloop
@@ -24,6 +25,11 @@ from bench.lineup import start_fixed_upstream
 from bench.plan import BenchError, Cores
 from bench.report import Column, Outcome, document, progress, table
 from bench.spread import median_and_range
+from proxy.exchange.reply import Reply
+from proxy.exchange.send import send_fresh
+from proxy.outbox import Outbox
+from proxy.policy.load import load_policy
+from proxy.upstream.pool import Pools
 
 CONCURRENT = 32
 PATH = "v1/chat/completions"
@@ -44,9 +50,35 @@ BODY = json.dumps(
 Post = Callable[[], Awaitable[int]]  # sends BODY once, reads the whole answer, returns its length
 
 
-def splitlane_client() -> AbstractAsyncContextManager[Post]:
-    """Our half: open a pool to UPSTREAM, yield a `post`, close the pool."""
-    raise BenchError("the Splitlane half of this benchmark is not written yet; run with --only aiohttp")
+@contextlib.asynccontextmanager
+async def splitlane_client() -> AsyncIterator[Post]:
+    """Our client, called as the exchange calls it."""
+    loop = asyncio.get_running_loop()
+    policy = load_policy(Path(__file__).with_name("policy.yaml"), {})
+    upstream = policy.default_upstream
+    pools = Pools(loop, Outbox(loop))
+    pool = pools.of(upstream)
+    head = (
+        b"POST /%b HTTP/1.1\r\nHost: %b\r\nContent-Type: application/json\r\n"
+        b"Authorization: Bearer sk-bench\r\nContent-Length: %d\r\n\r\n"
+    )
+    request = head % (PATH.encode(), upstream.host_header, len(BODY)) + BODY
+
+    async def post() -> int:
+        now = loop.time()
+        reply = Reply(loop, upstream.timeouts, now + upstream.timeouts.total)
+        connection = pool.take()
+        if connection is not None:
+            connection.send(request, reply, reply.begin(connection, now))
+            await reply.settled
+        if connection is None or reply.is_stale:
+            await send_fresh(pool, request, reply, now + upstream.timeouts.total, loop)
+        if reply.status != 200 or not reply.ended:
+            raise BenchError(f"splitlane got status {reply.status}, {reply.failure}")
+        return len(reply.held)
+
+    yield post
+    pools.close_idle()
 
 
 @contextlib.asynccontextmanager

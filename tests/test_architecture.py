@@ -178,7 +178,7 @@ def test_no_module_is_long_and_most_are_short() -> None:
             yield f"{module.path}: {module.lines} lines, more than {MAX_LINES}"
 
     check(long)
-    middle = median(module.lines for module in MODULES if module.tree.body)
+    middle = median(module.lines for module in MODULES if module.tree.body[1:])
     assert middle <= MAX_MEDIAN, f"the median module has {middle} lines, more than {MAX_MEDIAN}"
 
 

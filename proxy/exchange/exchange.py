@@ -186,6 +186,8 @@ class Exchange:
             raise Refusal(failure_answer(failure), failure)
         client = call.client
         call.status = reply.status
+        if reply.is_stream:
+            call.ttft = call.elapsed()
         fields = response_block(reply.head) + call.added_fields()
         if reply.ended and reply.failure is not Failure.STREAM_ERROR:
             if client.method == b"HEAD" and (length := reply.field(b"content-length")):
@@ -193,7 +195,6 @@ class Exchange:
             client.respond(reply.status, fields, reply.held)
             return
         length = b"" if reply.is_stream else reply.field(b"content-length")
-        call.ttft = call.elapsed()
         client.start_stream(reply.status, fields, int(length) if length else None)
         total = call.deadline
         if reply.is_stream or call.route == "passthrough":

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.wire.body import Body, BodyError, Edit
+from proxy.wire.body import Body, BodyError, Edit, inside
 from tests.wire.json_texts import MODEL_KEYS, Text, both_ways, names, objects, sized
 
 
@@ -77,6 +77,19 @@ def test_deletion_and_replacement_together() -> None:
 @given(text=objects())
 def test_without_edits_the_body_is_what_it_was(long: bool, text: Text) -> None:
     assert Body(sized(text.raw, long)).spliced([]) == sized(text.raw, long)
+
+
+@given(objects())
+def test_member_is_set_inside_an_object_and_all_other_bytes_stay(text: Text) -> None:
+    found = inside(text.raw, "user", b"[7]")
+    there = [member for member in text.members if member.name == "user"]
+    if there:
+        assert found == text.raw[: there[-1].value] + b"[7]" + text.raw[there[-1].end :]
+    else:
+        start = text.after_brace
+        comma = b"," if text.members else b""
+        assert found == text.raw[:start] + b'"user":[7]' + comma + text.raw[start:]
+    assert json.loads(found)["user"] == [7]
 
 
 # --- the key `model` --------------------------------------------------------------------------------

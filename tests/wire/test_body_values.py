@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.wire.body import MAX_DEPTH, Body, BodyError, json_text
+from proxy.wire.body import MAX_DEPTH, MAX_MEMBERS, Body, BodyError, json_text
 from tests.wire.json_texts import both_ways, objects, sized
 
 # A body is read further on demand: whatever was asked before, the answers are the same.
@@ -132,6 +132,14 @@ def test_depth_over_the_limit_is_refused(long: bool, opening: bytes, closing: by
 def test_breadth_is_no_depth(long: bool) -> None:
     raw = b'{"model":"m","a":[' + b"[[]]," * 1000 + b"{}]}"
     assert len(Body(sized(raw, long)).members()) == 2
+
+
+def test_members_up_to_the_limit_are_accepted_and_more_refused() -> None:
+    members = [b'"%d":0' % number for number in range(MAX_MEMBERS + 1)]
+    raw = b"{" + b",".join(members[:-1]) + b"}"
+    assert len(Body(sized(raw, long=True)).members()) == MAX_MEMBERS
+    with pytest.raises(BodyError, match=f"more than {MAX_MEMBERS} members"):
+        Body(sized(b"{" + b",".join(members) + b"}", long=True))
 
 
 # --- hostile bytes ----------------------------------------------------------------------------------

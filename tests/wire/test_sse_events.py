@@ -79,6 +79,7 @@ ERRORS = [
     {"error": {"message": "overloaded", "type": "server_error"}},
     {"error": "overloaded"},
     {"error": {"message": "m"}, "choices": []},
+    {"error": {"message": "m"}, "choices": [{"delta": {"content": ""}, "finish_reason": "error"}]},
     {"object": "error", "message": "overloaded", "type": "service_unavailable", "code": "3505"},
 ]
 

@@ -60,6 +60,8 @@ class Attempts:
         return self._with_fallback(call, agent, fallback)
 
     async def _with_fallback(self, call: CallState, agent: AgentPolicy, fallback: FallbackPolicy) -> Reply:
+        if call.body is not None and agent.finetuned.upstream.dialect is not agent.baseline.upstream.dialect:
+            call.body.members()  # a body that cannot be adapted is refused now, not at the fallback
         reply = await self._finetuned(call, agent.finetuned)
         failure = reply.failure
         if failure is None or not fallback.enabled or failure not in fallback.on:
@@ -76,12 +78,9 @@ class Attempts:
         breaker = self.breaker(target)
         if fallback.enabled and not breaker.allow(self._loop.time()):
             return self._unsent(call, target, Failure.BREAKER_OPEN)
-        try:
-            reply = await self._target(call, target, fallback.retry_finetuned)
-        except BaseException:
-            breaker.abandoned()
-            raise
         call.breaker = breaker
+        call.probe = breaker.is_open
+        reply = await self._target(call, target, fallback.retry_finetuned)
         if reply.failure is not None or reply.ended:
             self.conclude(call, reply.failure)
         return reply
@@ -89,8 +88,8 @@ class Attempts:
     def conclude(self, call: CallState, failure: Failure | None) -> None:
         """Tell the fine-tune's breaker how the call ended: for a stream, that is after the relay."""
         breaker, call.breaker = call.breaker, None
-        if breaker is None:
-            return
+        if breaker is None or (breaker.is_open and not call.probe):
+            return  # a call from before the opening knows less than what opened the breaker
         if failure in BREAKING:
             breaker.failed(self._loop.time(), call.policy.fallback.breaker)
         elif failure in _TELLS_NOTHING:

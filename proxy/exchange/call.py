@@ -44,6 +44,7 @@ class CallState:
     deadline = 0.0  # loop time by which an answer must be complete, or a stream committed
     stream = False
     breaker: Breaker | None = None  # of the fine-tune, while its outcome is open
+    probe = False  # the one call that an open breaker lets through
     reply: Reply | None = None  # the latest
     adapted: tuple[str, ...] = ()  # fields renamed or dropped for a dialect
     fallback: Failure | None = None

@@ -105,7 +105,7 @@ class Metrics(Collector):
 
     def _series(self, key: tuple[str, str, str]) -> ModelSeries:
         agent, variant, served = key
-        if served and served not in self._known_models():
+        if served not in self._known_models():
             key = (agent, variant, "other")
         return self._models.setdefault(key, ModelSeries())
 

@@ -193,3 +193,19 @@ async def test_adapted_fields_are_counted() -> None:
             failing.calls.clear()
             well.calls.clear()
     assert moved[1] - moved[0]
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"model":"old","user":"u","messages":' + b"[" * 100 + b"]" * 100 + b"}",
+        b'{"model":"old","user":"u"' + b"".join(b',"%d":0' % number for number in range(1500)) + b"}",
+    ],
+    ids=["deep", "many members"],
+)
+async def test_body_that_cannot_be_adapted_is_refused_before_the_first_attempt(raw: bytes) -> None:
+    """Not by the fallback to another vendor: by then the client would get a 400 for the model's failure."""
+    async with two_vendors(Dialect.OPENAI, Dialect.MISTRAL) as (lane, failing, well):
+        answer = await ask(lane, raw)
+        assert answer.status == 400
+        assert (failing.calls, well.calls) == ([], [])

@@ -16,7 +16,7 @@ from openai.types.chat.completion_create_params import (
 )
 
 from proxy.upstream.dialect import render
-from proxy.wire.body import Body, BodyError
+from proxy.wire.body import Body
 from proxy.words import Dialect
 from tests.policy.samples import compiled
 from tests.wire.json_texts import Text, both_ways, objects, sized
@@ -272,21 +272,3 @@ def test_every_member_that_the_vendor_takes_keeps_its_bytes(dialect: Dialect, lo
             position = found.index(text.raw[member.start : member.end], position)
         if member.name in foreign_to(dialect):
             assert member.name not in json.loads(found)
-
-
-@pytest.mark.parametrize(
-    "raw",
-    [
-        b'{"model":"old","user":"u","messages":' + b"[" * 100 + b"]" * 100 + b"}",
-        b'{"model":"old","user":"u"' + b"".join(b',"%d":0' % number for number in range(1500)) + b"}",
-    ],
-    ids=["deep", "many members"],
-)
-def test_body_that_is_refused_is_refused_before_the_first_attempt(raw: bytes) -> None:
-    """Not by the fallback to another vendor: by then the client would get a 400 for the model's failure."""
-    try:
-        Body(raw)
-    except BodyError:
-        return
-    assert rendered(raw, OPENAI).json["model"] == MODEL
-    assert "user" not in rendered(raw, MISTRAL).json

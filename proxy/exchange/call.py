@@ -102,7 +102,7 @@ class CallState:
             self.status,
             self.failure,
             self.fallback,
-            tuple(map(Attempt._make, self.attempts)),
+            tuple([Attempt(*attempt) for attempt in self.attempts]),
             self.latency,
             self.blocked,
             self.ttft,

@@ -23,11 +23,14 @@ class Client(Protocol):
     """One request of one client."""
 
     method: bytes
-    http_10: bool
     target: bytes  # path and query as sent; never a scheme or host
     fields: Sequence[Field]
     started: bool  # whether a response has begun
     keep: bool  # whether the connection may serve another request after this one
+
+    @property
+    def http_10(self) -> bool:
+        """Whether it came as HTTP/1.0."""
 
     @property
     def stopping(self) -> bool:

@@ -182,14 +182,10 @@ class ClientConnection(asyncio.Protocol):
         self._url, self._fields = b"", []
         self._heading = False
         self._head = 0
-        version = parser.get_http_version()
-        if version != "1.1":
-            if version != "1.0":
+        if not parser.should_keep_alive():
+            request.keep = False
+            if parser.get_http_version() not in ("1.0", "1.1"):
                 raise httptools.HttpParserError("version")
-            request.keep = False
-            request.http_10 = True
-        elif not parser.should_keep_alive():
-            request.keep = False
         self._arriving = request
         self._waiting.append(request)
 
@@ -221,13 +217,15 @@ class ClientConnection(asyncio.Protocol):
             self._dog.set(self._loop.time() + LINGER)
 
     async def _serve(self) -> None:
-        waiting, handle = self._waiting, self.listener.handle
+        loop, waiting, handle = self._loop, self._waiting, self.listener.handle
         while True:
             while not waiting or self._stalled:
                 if self._broken is not None and not self._stalled:
                     self._refuse(self._broken)
                     return
-                await self.more()
+                self._wake = wake = loop.create_future()
+                await wake
+            self._wake = None
             self._dog.deadline = NEVER
             request = self._request = waiting.popleft()
             if self._paused:
@@ -268,6 +266,11 @@ class ClientConnection(asyncio.Protocol):
     def end_body_time(self) -> None:
         """The body is complete."""
         self._dog.deadline = NEVER
+
+    @property
+    def http_10(self) -> bool:
+        """Whether the client speaks HTTP/1.0: asked only where it matters, as it costs a string."""
+        return self._parser.get_http_version() == "1.0"
 
     def resume_reading(self) -> None:
         """Room has been made for more."""

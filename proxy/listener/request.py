@@ -32,7 +32,6 @@ _METHOD = bad_request("the method is not supported", status=405)
 class ClientRequest:
     """The exchange's `Client`: one request on a connection."""
 
-    http_10 = False
     keep = True  # whether the connection may serve another request after this one
     started = False
     cut = False  # the response stays incomplete
@@ -63,6 +62,10 @@ class ClientRequest:
         return None
 
     # --- Client -------------------------------------------------------------------------------
+
+    @property
+    def http_10(self) -> bool:
+        return self.connection.http_10
 
     @property
     def stopping(self) -> bool:
@@ -124,7 +127,8 @@ class ClientRequest:
         if length is not None:
             framing = b"Content-Length: %d\r\n" % length
         elif self.http_10:
-            framing = b""
+            framing = b""  # the end of the connection is the end of the body
+            self.keep = False
         else:
             framing = b"Transfer-Encoding: chunked\r\n"
             self._chunked = True

@@ -72,35 +72,35 @@ class Metrics(Collector):
 
     def settle(self, record: Record) -> None:
         """Count one finished request."""
-        agent = record.agent
-        decision = record.decision
-        key = (agent, decision.variant, record.served)
-        series = self._models.get(key)
+        # Taken apart in one step: a field at a time costs twice as much.
+        (_, _, _, agent, decision, _, _, _, served, status, failure, fallback, _, latency, blocked, ttft, usage, _,
+         adapted) = record  # fmt: skip
+        variant, assignment, _ = decision
+        series = self._models.get((agent, variant, served))
         if series is None:
-            series = self._series(key)
-        failure = record.failure
+            series = self._series((agent, variant, served))
         if failure is None:
             series.successes += 1
         else:
             series.outcomes[failure] += 1
-            if record.status != 499:
+            if status != 499:
                 series.errors[failure] += 1
-        series.latency.observe(record.latency)
-        if record.ttft >= 0:
-            series.ttft.observe(record.ttft)
-        usage = record.usage
+        series.latency.observe(latency)
+        if ttft >= 0:
+            series.ttft.observe(ttft)
         if usage is not None:
+            prompt, completion, cached, reasoning, _ = usage
             tokens = series.tokens
-            tokens["input"] += usage.prompt
-            tokens["output"] += usage.completion
-            if usage.cached or usage.reasoning:
-                tokens["cached"] += usage.cached
-                tokens["reasoning"] += usage.reasoning
-        if record.fallback is not None:
-            self._fallbacks[agent, record.fallback] += 1
-        self._assignments[agent, decision.assignment] += 1
-        self._overhead.observe(record.latency - record.blocked)
-        for field in record.adapted:
+            tokens["input"] += prompt
+            tokens["output"] += completion
+            if cached or reasoning:
+                tokens["cached"] += cached
+                tokens["reasoning"] += reasoning
+        if fallback is not None:
+            self._fallbacks[agent, fallback] += 1
+        self._assignments[agent, assignment] += 1
+        self._overhead.observe(latency - blocked)
+        for field in adapted:
             self._adapted[agent, field] += 1
 
     def _series(self, key: tuple[str, str, str]) -> ModelSeries:

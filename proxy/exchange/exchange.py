@@ -183,6 +183,7 @@ class Exchange:
         call.failure = reply.failure
         if not reply.presentable:
             failure = reply.failure or Failure.RESET
+            call.served = ""  # no model answered; the attempts say who was asked
             raise Refusal(failure_answer(failure), failure)
         client = call.client
         call.status = reply.status

@@ -1,0 +1,179 @@
+"""docs/policy.md: every key of the policy, its real default, and what no key does yet."""
+
+import re
+from collections.abc import Iterator
+from types import UnionType
+from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
+
+import pytest
+import yaml
+from pydantic import BaseModel, SecretStr, TypeAdapter
+from pydantic.fields import FieldInfo
+
+from proxy.policy.compile import compile_policy
+from proxy.policy.config import PolicyConfig, validate_policy
+from proxy.policy.config_rollout import GatesConfig
+from proxy.policy.facts import gather_facts
+from proxy.policy.load import parse_policy
+from proxy.policy.snapshot import Policy
+from tests.docs.pages import PAGES, bare, blocks, rows, spans, text_of
+
+PAGE = "docs/policy.md"
+MINIMAL: dict[str, Any] = {
+    "upstreams": {"up": {"base_url": "http://127.0.0.1:9000"}},
+    "agents": {"qa_agent": {"fine_tuned": "ft:m", "fallback": "m"}},
+}
+
+
+class Key(NamedTuple):
+    """One key of the policy; `default` is the real one where the file leaves it out."""
+
+    path: str
+    field: FieldInfo
+    required: bool
+    default: Any
+
+
+def keys(model: type[BaseModel], prefix: str = "", instance: BaseModel | None = None) -> Iterator[Key]:
+    """Every key below a section.  Sections that have a default instance show that instance's values."""
+    for name, field in model.model_fields.items():
+        kind: Any = field.annotation
+        path = f"{prefix}{field.alias or name}"
+        if get_origin(kind) in (UnionType, Union):
+            kind = next(each for each in get_args(kind) if each is not type(None))
+        item = ""
+        if get_origin(kind) is dict:
+            kind, item = get_args(kind)[1], ".NAME"
+        elif get_origin(kind) is tuple:
+            kind, item = get_args(kind)[0], "[]"
+        if get_origin(kind) is Annotated:
+            kind = get_args(kind)[0]
+        given = None if instance is None else getattr(instance, name)
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            nested = given if given is not None else field.default
+            yield from keys(kind, f"{path}{item}.", nested if isinstance(nested, BaseModel) else None)
+        else:
+            path += item.replace("[]", "")
+            required = field.is_required() and given is None
+            yield Key(path, field, required, field.get_default() if given is None else given)
+
+
+GATE = re.compile(r"^rollout\.gates\.\w+\.(?!margin$|max$)")
+ALL = {key.path: key for key in keys(PolicyConfig)}
+GENERAL = {GATE.sub("rollout.gates.GATE.", path) for path in ALL}
+
+
+def documented() -> dict[str, list[str]]:
+    """Path to the row's other cells."""
+    found = [row for row in rows(text_of(PAGE), "key")]
+    paths = [bare(row[0]) for row in found]
+    assert sorted(paths) == sorted(set(paths)), "a key has two rows"
+    return {path: row[1:] for path, row in zip(paths, found, strict=True)}
+
+
+def test_every_key_has_its_row_and_no_row_is_invented() -> None:
+    assert documented().keys() == GENERAL
+
+
+def test_every_gate_has_a_row() -> None:
+    assert {path.split(".")[2] for path in documented() if path.startswith("rollout.gates.")} == {
+        "GATE",
+        *GatesConfig.model_fields,
+    }
+
+
+@pytest.mark.parametrize("path", sorted(GENERAL))
+def test_documented_default_is_the_real_one(path: str) -> None:
+    cell = documented()[path][1]
+    if "GATE" in path:
+        # the same in every gate, save where the meaning says otherwise
+        section = next(field.annotation for name, field in GatesConfig.model_fields.items() if name == "cost")
+        gate = next(each for each in get_args(section) if each is not type(None))
+        key = {each.path: each for each in keys(gate, "rollout.gates.GATE.")}[path]
+    else:
+        key = ALL[path]
+    if cell == "required":
+        assert key.required
+        return
+    assert not key.required
+    if re.fullmatch(r"`[^`]+`", cell) and not looks_like_a_key(bare(cell)):
+        assert read(key.field, yaml.safe_load(bare(cell))) == key.default
+    else:
+        assert key.default in (None, ""), "a default in plain words, but the program has one"
+
+
+def looks_like_a_key(text: str) -> bool:
+    """`ab_testing.rollout_percentage`: the default is another key's value."""
+    return text in ALL
+
+
+def read(field: FieldInfo, value: Any) -> Any:
+    """A value as the policy's own types read it."""
+    kind: Any = field.annotation
+    adapter: TypeAdapter[Any] = TypeAdapter(Annotated[kind, *field.metadata] if field.metadata else kind)
+    found = adapter.validate_python(value, context=gather_facts(MINIMAL))
+    return found.get_secret_value() if isinstance(found, SecretStr) else found
+
+
+def test_default_gates_are_the_documented_ones() -> None:
+    gates = validate_policy(MINIMAL).rollout.gates
+    for path, cells in documented().items():
+        if path.startswith("rollout.gates.") and "GATE" not in path:
+            gate = getattr(gates, path.split(".")[2])
+            assert gate.kind == bare(cells[2]), path
+            special = "feedback" in path
+            assert (gate.on_insufficient, gate.min.users, gate.min.events, gate.min.rated) == (
+                ("ignore", 100, 10, 100) if special else ("hold", 100, 10, 0)
+            ), path
+
+
+def test_sections_that_are_said_to_do_nothing_do_nothing() -> None:
+    """Whoever makes one of them act must say so on the page."""
+    (marked,) = re.findall(r"<!-- inert: (.+) -->", text_of(PAGE))
+    inert = marked.split()
+    acting = {
+        "budgets": {"hourly_usd": 1, "on_exceeded": "reject"},
+        "prices": {"m": {"input": 1, "output": 1}},
+        "rollout": {"ramp": [1, 2], "brake": {"enabled": False}, "on_fail": "pause"},
+        "store": {"url": "sqlite:///x.db", "retention": "1d"},
+        "alerting": {"enabled": False, "slack_webhook": "https://hooks.example/x"},
+        "observability": {"enabled": False, "export_endpoint": "http://collector:4318"},
+    }
+    assert {name.partition(".")[0] for name in inert} == acting.keys()
+    assert compiled({**MINIMAL, **acting}) == compiled(MINIMAL)
+    below = text_of(PAGE).partition("<!-- inert:")[2]
+    told = {bare(row[0]) for row in rows(below, "key")}
+    assert told == {path for path in GENERAL if any(path == name or path.startswith(f"{name}.") for name in inert)}
+
+
+def test_what_acts_is_seen_by_that_test() -> None:
+    assert compiled({**MINIMAL, "observability": {"log_level": "debug"}}) != compiled(MINIMAL)
+
+
+def compiled(data: dict[str, Any]) -> Policy:
+    return compile_policy(parse_policy(yaml.safe_dump(data).encode(), "x.yaml", {}), "0" * 12)
+
+
+def test_every_policy_in_an_example_is_valid() -> None:
+    found = [block for block in blocks("yaml") if "upstreams:" in block.text]
+    assert len(found) >= 2
+    for block in found:
+        parse_policy(block.text.encode(), f"{block.page}:{block.line}", {"MISTRAL_API_KEY": "k"})
+
+
+def test_every_other_yaml_example_can_be_read() -> None:
+    for block in blocks("yaml"):
+        assert isinstance(yaml.safe_load(block.text), dict), block
+
+
+def test_keys_mentioned_elsewhere_exist() -> None:
+    sections = {path.rpartition(".")[0] for path in ALL} | {path.split(".")[0] for path in ALL}
+    roots = {path.split(".")[0] for path in ALL}
+    short = {path.split(".", 2)[2] for path in ALL if path.startswith("upstreams.")}  # `timeouts.total`
+    known = ALL.keys() | GENERAL | sections | short | {each.rpartition(".")[0] for each in short | sections}
+    known |= {"agents.NAME", "upstreams.NAME"}
+    for page in PAGES:
+        for span in spans(page):
+            named = re.fullmatch(r"([a-z_]+)(\.[A-Za-z0-9_.\[\]]+)", span)
+            if named and named[1] in roots | {"timeouts", "pool"}:
+                assert span in known, f"{page} mentions {span}"

@@ -27,4 +27,6 @@ class Outbox:
         """Write what is held now."""
         held, self._held = self._held, []
         for transport, message in held:
-            transport.write(message)
+            # Closed since it was told to: uvloop would raise, and take the others' messages with it.
+            if not transport.is_closing():
+                transport.write(message)

@@ -12,8 +12,14 @@ class Wire(asyncio.Transport):
         super().__init__()
         self._name = name
         self._written = written
+        self.closed = False
+
+    def is_closing(self) -> bool:
+        return self.closed
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
+        if self.closed:
+            raise RuntimeError("the handler is closed")  # as uvloop says
         self._written.append((self._name, bytes(data)))
 
 
@@ -40,3 +46,14 @@ async def test_flush_writes_now_and_nothing_twice() -> None:
     outbox.flush()
     await asyncio.sleep(0)
     assert written == [("one", b"1")]
+
+
+async def test_closed_transport_takes_no_other_message_with_it() -> None:
+    written: list[tuple[str, bytes]] = []
+    gone, other = Wire("gone", written), Wire("other", written)
+    outbox = Outbox(asyncio.get_running_loop())
+    outbox.write(gone, b"1")
+    outbox.write(other, b"2")
+    gone.closed = True
+    outbox.flush()
+    assert written == [("other", b"2")]

@@ -289,6 +289,7 @@ class ClientConnection(asyncio.Protocol):
     def close_idle(self) -> None:
         """Close the connection if no request is on it, or on its way."""
         if self._request is None and not self._waiting and not self._heading:
+            self.listener.outbox.flush()  # its last answer may be in there
             self.transport.close()
 
     # --- inside -------------------------------------------------------------------------------

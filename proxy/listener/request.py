@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("splitlane.listener")
 
-# Bodies from here on are written by themselves: joining them to the head would copy them.
-LARGE = 64 * 1024
-
 _STATUS_LINE = {status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus}
 _METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
 _NO_BODY = frozenset({204, 304})
@@ -107,21 +104,19 @@ class ClientRequest:
         self._timed = False
 
     def send_continue(self) -> None:
-        self.connection.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self.connection.listener.outbox.flush()
+        self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def respond(self, status: int, fields: bytes, body: bytes) -> None:
-        transport = self.connection.transport
+        connection = self.connection
+        outbox = connection.listener.outbox
         if self.method == b"HEAD" or status in _NO_BODY:
-            transport.write(self._head(status, fields, b""))
-            return
-        head = self._head(status, fields, b"Content-Length: %d\r\n" % len(body))
-        if self.keep:
-            self.connection.listener.outbox.write(transport, head + body)
-        elif len(body) < LARGE:
-            transport.write(head + body)
+            outbox.write(connection.transport, self._head(status, fields, b""))
         else:
-            transport.write(head)
-            transport.write(body)
+            head = self._head(status, fields, b"Content-Length: %d\r\n" % len(body))
+            outbox.write(connection.transport, head + body)
+        if not self.keep:
+            outbox.flush()  # the connection is about to be closed
 
     def start_stream(self, status: int, fields: bytes, length: int | None) -> None:
         if length is not None:
@@ -132,18 +127,25 @@ class ClientRequest:
         else:
             framing = b"Transfer-Encoding: chunked\r\n"
             self._chunked = True
-        self.connection.transport.write(self._head(status, fields, framing))
+        head = self._head(status, fields, framing)
+        self.connection.listener.outbox.flush()  # what answers an earlier request goes first
+        self._write(head)
 
     def write(self, data: bytes) -> None:
-        self.connection.transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+        self._write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
 
     def end(self) -> None:
         if self._chunked:
-            self.connection.transport.write(b"0\r\n\r\n")
+            self._write(b"0\r\n\r\n")
 
     def abort(self) -> None:
         self.keep = False
         self.cut = True
+
+    def _write(self, data: bytes) -> None:
+        transport = self.connection.transport
+        if not transport.is_closing():  # the client may have left since
+            transport.write(data)
 
     def _head(self, status: int, fields: bytes, framing: bytes) -> bytes:
         self.started = True

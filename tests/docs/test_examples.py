@@ -1,6 +1,7 @@
 """What a reader copies works: the Python examples, and the README's experiments with the stub."""
 
 import asyncio
+import itertools
 import os
 import re
 import shutil
@@ -72,7 +73,7 @@ async def test_experiments_of_the_readme_show_what_it_says() -> None:
     setup = next(code for kind, code in fenced if kind == "bash" and code.startswith("ask()"))
     shown = [
         (code, expected)
-        for (kind, code), (following, expected) in zip(fenced, fenced[1:], strict=False)
+        for (kind, code), (following, expected) in itertools.pairwise(fenced)
         if (kind, following) == ("bash", "text")
     ]
     assert len(shown) == 4

@@ -65,7 +65,7 @@ GENERAL = {GATE.sub("rollout.gates.GATE.", path) for path in ALL}
 
 def documented() -> dict[str, list[str]]:
     """Path to the row's other cells."""
-    found = [row for row in rows(text_of(PAGE), "key")]
+    found = list(rows(text_of(PAGE), "key"))
     paths = [bare(row[0]) for row in found]
     assert sorted(paths) == sorted(set(paths)), "a key has two rows"
     return {path: row[1:] for path, row in zip(paths, found, strict=True)}

@@ -138,7 +138,8 @@ async def test_fallback_switched_off_leaves_every_failure_alone(fault: str, outc
             record = await lane.record(3)
         assert calls_by_model(stub) == {FINETUNED: 3}
     assert (answer.status, record.failure, record.fallback) == (*outcome, None)
-    assert ours(answer)["served"] == FINETUNED
+    # Named only where the fine-tune's own answer is passed on; a broken one is answered by us.
+    assert ours(answer).get("served") == (None if answer.status in (502, 504) else FINETUNED)
 
 
 async def test_fallback_switched_off_leaves_a_refused_connection_alone() -> None:

@@ -202,8 +202,12 @@ class Exchange:
             total = self._loop.time() - call.elapsed() + reply.timeouts.stream
         relayed = time.perf_counter()
         await reply.relay_to(client, self._loop, total)
-        call.blocked += time.perf_counter() - relayed
+        relayed = time.perf_counter() - relayed
+        call.blocked += relayed
         call.failure = reply.failure
+        # The attempt lasted to the end of the relay, and may have failed there.
+        upstream, model, status, _, seconds = call.attempts[-1]
+        call.attempts[-1] = (upstream, model, status, reply.failure, seconds + relayed)
 
     def _settle(self, call: CallState) -> None:
         reply = call.reply

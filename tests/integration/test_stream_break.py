@@ -23,7 +23,7 @@ from tests.integration.streaming import (
     stream_then,
 )
 from tests.support.lane import FINETUNED, eventually
-from tests.support.raw_upstream import Action, Close, Read, Reset, Send, Stall, chunk, head
+from tests.support.raw_upstream import Action, Close, Pause, Read, Reset, Send, Stall, chunk, head
 
 ENDINGS = [pytest.param(Close(), id="fin"), pytest.param(Reset(), id="reset")]
 HEADS = {
@@ -157,3 +157,12 @@ async def test_long_json_cut_while_it_is_relayed_is_no_clean_end(ending: Action,
     assert record.status == 200
     assert record.failure not in (None, Failure.CLIENT_GONE)  # it is the upstream that broke off
     assert at.baseline.requests == []
+
+
+async def test_attempt_that_breaks_after_the_commit_is_recorded_as_broken() -> None:
+    """DESIGN §3.8: failure per attempt, and an attempt lasts as long as its stream."""
+    async with split(stream_then(ROLE, TEXT, ending=[Pause(0.2), Close()])) as at:
+        await at.ask()
+        record = await at.lane.record()
+    assert [each.failure for each in record.attempts] == [Failure.STREAM_TRUNCATED]
+    assert record.attempts[0].seconds >= 0.15

@@ -36,7 +36,7 @@ def assign(agent: AgentPolicy, user: bytes | None) -> Decision:
     if not user or user.isspace():
         return _EVERYONE if agent.everyone else UNASSIGNED
     hashed = mmh3.hash(agent.hashed + user, 0, False)
-    bucket = (hashed * BUCKETS) >> 32
+    bucket = bucket_of(hashed)
     finetuned = (hashed % 100) + 1 <= agent.percentage if agent.unleash else bucket < agent.threshold
     return Decision(*_FINETUNED, bucket) if finetuned else Decision(*_BASELINE, bucket)
 

@@ -4,7 +4,6 @@ import asyncio
 import itertools
 import os
 import re
-import shutil
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -66,7 +65,6 @@ def test_every_sdk_has_an_example_in_the_readme() -> None:
     assert imports == {"openai", "mistralai.client", "langchain_openai"}
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="the experiments are written for curl")
 async def test_experiments_of_the_readme_show_what_it_says() -> None:
     text = section("README.md", EXPERIMENTS)
     fenced = re.findall(r"```(bash|text)\n(.*?)```", text, re.DOTALL)
@@ -90,7 +88,6 @@ async def test_experiments_of_the_readme_show_what_it_says() -> None:
         assert reasons == ["server_error"] * 5 + ["breaker_open"]
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="the examples are written for curl")
 async def test_curl_examples_of_the_guide_are_answered() -> None:
     examples = [block for block in blocks("bash", "docs/integration.md") if block.text.startswith("curl")]
     assert examples

@@ -9,6 +9,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
@@ -28,10 +29,27 @@ _PACKAGED_FOLDER = Path(__file__).resolve().parent.parent / "policies"
 _ENVIRONMENT = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
-def load_policy(path: Path, env: Mapping[str, str]) -> Policy:
+class LoadedPolicy(NamedTuple):
+    """A policy that requests can be served by, and what else there is to know of its file."""
+
+    policy: Policy
+    config: PolicyConfig
+    warnings: tuple[PolicyProblem, ...]  # what is legal and probably not meant
+    files: tuple[Path, ...]  # all that was read for it, the policy file first
+    fingerprint: bytes  # of all their bytes, mounted secrets included: for comparing, never for showing
+
+
+def read_policy(path: Path, env: Mapping[str, str]) -> LoadedPolicy:
     """The policy in the file at `path`, with `${…}` taken from `env`; raises `PolicyError`."""
     content = read_policy_file(path)
-    return compile_policy(parse_policy(content, str(path), env), policy_hash(content))
+    config = parse_policy(content, str(path), env)
+    policy = compile_policy(config, policy_hash(content))
+    return LoadedPolicy(policy, config, (), (path,), hashlib.sha256(content).digest())
+
+
+def load_policy(path: Path, env: Mapping[str, str]) -> Policy:
+    """`read_policy` for who only wants the policy itself."""
+    return read_policy(path, env).policy
 
 
 def read_policy_file(path: Path) -> bytes:

@@ -50,6 +50,14 @@ class UpstreamPolicy:
     ca_file: str | None  # None: the system's certificate authorities
 
 
+class Price(NamedTuple):
+    """US dollars per million tokens."""
+
+    input: float
+    output: float
+    cached_input: float  # for the part of the input that the upstream had cached
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """A model at an upstream."""
@@ -57,6 +65,7 @@ class Target:
     upstream: UpstreamPolicy
     model: str
     model_json: bytes  # the model's name as a JSON string, as spliced into bodies
+    price: Price | None = None  # None: the policy names none
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,7 +166,7 @@ class Reply:
         self.connection = connection
         self.sent_at = now
         head = now + self.timeouts.first_byte
-        return min(self._total, head)
+        return head if head < self._total else self._total
 
     @property
     def is_stale(self) -> bool:

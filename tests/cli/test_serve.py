@@ -50,7 +50,7 @@ def test_help_of_every_command_shows_examples() -> None:
 
 def test_version_is_the_packages() -> None:
     shown = splitlane("--version")
-    assert (shown.returncode, shown.stdout) == (0, f"splitlane {proxy.__version__}\n")
+    assert (shown.returncode, shown.stdout) == (0, f"splitlane {proxy.__version__} (pure Python)\n")
 
 
 @pytest.mark.parametrize(

@@ -166,7 +166,7 @@ class Reply:
         self.connection = connection
         self.sent_at = now
         head = now + self.timeouts.first_byte
-        return head if head < self._total else self._total
+        return min(self._total, head)
 
     @property
     def is_stale(self) -> bool:

@@ -8,7 +8,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
+from proxy.policy.address import parse_address
 from proxy.policy.config_identity import IdentityConfig
+from proxy.policy.config_prices import ModelPattern, PriceConfig
 from proxy.policy.config_rollout import RolloutConfig
 from proxy.policy.config_upstream import UpstreamConfig
 from proxy.policy.facts import facts_of, gather_facts, known_upstream
@@ -17,6 +19,7 @@ from proxy.policy.fields import (
     Duration,
     Flag,
     HttpUrl,
+    ListenAddress,
     Name,
     Percentage,
     PositiveDuration,
@@ -154,22 +157,6 @@ class BudgetsConfig(Section):
     on_exceeded: Literal["baseline", "reject", "warn"] = "baseline"
 
 
-class PriceConfig(Section):
-    """US dollars per million tokens."""
-
-    input: Annotated[float, number(0, 1e6)]
-    output: Annotated[float, number(0, 1e6)]
-
-
-def _check_model_pattern(pattern: str) -> str:
-    if "*" in pattern[:-1]:
-        raise ValueError("a model's id, or the start of one followed by a single *")
-    return pattern
-
-
-ModelPattern = Annotated[Text, AfterValidator(_check_model_pattern)]
-
-
 class StoreConfig(Section):
     """Where records go; without a URL they are not kept."""
 
@@ -190,6 +177,21 @@ class AlertingConfig(Section):
 
     enabled: Flag = True
     slack_webhook: SecretUrl | None = None
+
+
+class ListenConfig(Section):
+    """Where the two listeners are; the command line's `--listen` and `--admin` win."""
+
+    data: ListenAddress = "127.0.0.1:8080"  # a sidecar serves its own pod and nobody else
+    admin: ListenAddress = "127.0.0.1:8081"
+
+    @field_validator("admin")
+    @classmethod
+    def _another_than_data(cls, admin: str, info: ValidationInfo) -> str:
+        data = info.data.get("data")
+        if data is not None and parse_address(admin) == parse_address(data) and parse_address(admin).port:
+            raise ValueError("another address than listen.data")
+        return admin
 
 
 class LimitsConfig(Section):
@@ -215,7 +217,9 @@ class LimitsConfig(Section):
 class PolicyConfig(Section):
     """A whole policy file.  Made by `validate_policy` only: references are checked against the rest."""
 
+    extends: Text | None = None  # followed by `load` before anything is validated
     environment: Name = "production"
+    listen: ListenConfig = ListenConfig()
     upstreams: dict[Name, UpstreamConfig]
     default_upstream: str = Field(default="", validate_default=True)
     identity: IdentityConfig = IdentityConfig()

@@ -126,6 +126,11 @@ def _check_base_url(value: str) -> str:
     return value
 
 
+def _check_listened(value: str) -> str:
+    address.parse_address(value)
+    return value
+
+
 def _check_credential(value: SecretStr) -> SecretStr:
     if not _CREDENTIAL.fullmatch(value.get_secret_value()):
         raise ValueError("a key of visible ASCII characters, without spaces and line breaks")
@@ -153,6 +158,7 @@ Size = Annotated[int, with_unit(units.parse_size), AfterValidator(_check_some_si
 Share = Annotated[float, with_unit(units.parse_percent), AfterValidator(_check_share)]  # 5% is 0.05
 HttpUrl = Annotated[str, AfterValidator(address.check_http_url)]
 UpstreamUrl = Annotated[str, AfterValidator(_check_base_url)]
+ListenAddress = Annotated[str, AfterValidator(_check_listened)]
 Credential = Annotated[SecretStr, AfterValidator(_check_credential)]
 SecretUrl = Annotated[SecretStr, AfterValidator(_check_secret_url)]  # it grants access: a secret as a whole
 StoreUrl = Annotated[SecretStr, AfterValidator(_check_store_url)]  # may carry a password

@@ -4,9 +4,18 @@ Durations are seconds and sizes bytes once parsed.  A section that is left out h
 here; budgets, prices, store and alerting have none, because no number is right for everybody.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    TypeAdapter,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
 
 from proxy.policy.address import parse_address
 from proxy.policy.config_identity import IdentityConfig
@@ -28,6 +37,7 @@ from proxy.policy.fields import (
     Size,
     StoreUrl,
     Text,
+    form,
     number,
     whole,
 )
@@ -35,6 +45,8 @@ from proxy.policy.fields import (
 
 class TargetConfig(Section):
     """A model at an upstream; written as the model's id alone, it is on the default upstream."""
+
+    short_form: ClassVar[JsonSchemaValue | None] = TypeAdapter(Text).json_schema()
 
     upstream: Annotated[str, AfterValidator(known_upstream)] | None = None
     model: Text
@@ -85,7 +97,7 @@ def _check_agent_name(name: str) -> str:
     return name
 
 
-AgentName = Annotated[Name, AfterValidator(_check_agent_name)]
+AgentName = Annotated[Name, AfterValidator(_check_agent_name), form(r"^(?!other$)[A-Za-z0-9._-]{1,64}$")]
 
 
 class ModelsConfig(Section):
@@ -214,10 +226,16 @@ class LimitsConfig(Section):
         return max_buffered
 
 
+# The one value without `${…}`: it is read before there is anything to expand.
+ExtendsPath = Annotated[
+    Text, WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 256, "not": {"pattern": r"\$\{"}})
+]
+
+
 class PolicyConfig(Section):
     """A whole policy file.  Made by `validate_policy` only: references are checked against the rest."""
 
-    extends: Text | None = None  # followed by `load` before anything is validated
+    extends: ExtendsPath | None = None  # followed by `load` before anything is validated
     environment: Name = "production"
     listen: ListenConfig = ListenConfig()
     upstreams: dict[Name, UpstreamConfig]

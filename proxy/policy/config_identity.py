@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from proxy.policy.facts import known_agent
-from proxy.policy.fields import Flag, Section
+from proxy.policy.fields import Flag, Section, form
 from proxy.policy.snapshot import Source
 
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")  # RFC 9110 §5.6.2, baggage keys alike
@@ -79,9 +79,13 @@ def _check_digest(text: str) -> str:
     return digest
 
 
-AgentSource = Annotated[str, AfterValidator(_check_agent_source)]
-UserSource = Annotated[str, AfterValidator(_check_user_source)]
-Digest = Annotated[str, AfterValidator(_check_digest)]
+_VALUED = rf"(header|baggage):{_TOKEN.pattern}|(body|metadata):{_FIELD.pattern}|default"
+
+AgentSource = Annotated[
+    str, AfterValidator(_check_agent_source), form(rf"^(path|model|key|{_VALUED}:[A-Za-z0-9._-]{{1,64}})$")
+]
+UserSource = Annotated[str, AfterValidator(_check_user_source), form(rf"^({_VALUED}:.{{1,256}})$")]
+Digest = Annotated[str, AfterValidator(_check_digest), form("^[0-9a-fA-F]{64}$")]
 KnownAgent = Annotated[str, AfterValidator(known_agent)]
 
 

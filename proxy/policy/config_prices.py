@@ -1,10 +1,11 @@
 """`prices:` of the policy file: what a model's tokens cost."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, TypeAdapter, ValidationError, model_validator
+from pydantic.json_schema import JsonSchemaValue
 
-from proxy.policy.fields import Section, Text, number
+from proxy.policy.fields import Section, Text, form, number
 
 Dollars = Annotated[float, number(0, 1e6)]
 _DOLLARS: TypeAdapter[float] = TypeAdapter(Dollars)
@@ -12,6 +13,8 @@ _DOLLARS: TypeAdapter[float] = TypeAdapter(Dollars)
 
 class CachedPriceConfig(Section):
     """The cached input's price by dialect; written as a number alone, it is every dialect's."""
+
+    short_form: ClassVar[JsonSchemaValue | None] = _DOLLARS.json_schema()
 
     openai: Dollars | None = None  # both left out: the price of other input
     mistral: Dollars | None = None
@@ -43,4 +46,4 @@ def _check_model_pattern(pattern: str) -> str:
     return pattern
 
 
-ModelPattern = Annotated[Text, AfterValidator(_check_model_pattern)]
+ModelPattern = Annotated[Text, AfterValidator(_check_model_pattern), form(r"^[^*]{1,256}$|^[^*]{0,255}\*$")]

@@ -99,6 +99,7 @@ class IdentityConfig(Section):
         "metadata:agent",
         "model",
     )
+    """`header:NAME`, `baggage:KEY`, `path`, `body:FIELD`, `metadata:KEY`, `model`, `key`, `default:VALUE`."""
     user: tuple[UserSource, ...] = (
         "header:x-user-id",
         "baggage:user.id",
@@ -106,10 +107,15 @@ class IdentityConfig(Section):
         "body:safety_identifier",
         "metadata:user_id",
     )
+    """The same sources, without `path`, `model` and `key`."""
     keys: dict[Digest, KnownAgent] = Field(default_factory=dict)
+    """For the source `key`: the SHA-256, in hex, of a client's bearer token, and whose it is."""
     on_missing_user: Literal["baseline", "random", "reject"] = "baseline"
+    """A request without a user: the baseline, a draw of its own each time, or 400 `missing_user`."""
     allow_override: Flag = False  # a caller who chooses the variant can spend the fine-tune's money
+    """Whether the request header `x-splitlane-variant: baseline` or `finetuned` forces a variant."""
     forward: Flag = False  # who the user is, is not the upstream's business
+    """Whether identity headers reach the upstream."""
 
     @field_validator("keys")
     @classmethod

@@ -17,7 +17,9 @@ class CachedPriceConfig(Section):
     short_form: ClassVar[JsonSchemaValue | None] = _DOLLARS.json_schema()
 
     openai: Dollars | None = None  # both left out: the price of other input
+    """Input tokens that an upstream of the dialect `openai` had cached."""
     mistral: Dollars | None = None
+    """Input tokens that an upstream of the dialect `mistral` had cached."""
 
     @model_validator(mode="before")
     @classmethod
@@ -36,7 +38,9 @@ class PriceConfig(Section):
     """US dollars per million tokens."""
 
     input: Dollars
+    """Input tokens; the key is a model's id, or the start of one followed by `*`."""
     output: Dollars
+    """Output tokens."""
     cached_input: CachedPriceConfig = CachedPriceConfig()  # left out: what other input costs, never too little
 
 

@@ -18,7 +18,7 @@ from pydantic_core import CoreSchema, SchemaSerializer, core_schema
 
 from proxy.policy.config import PolicyConfig
 
-_REFERENCE: JsonSchemaValue = {"type": "string", "pattern": r"\$\{"}
+_REFERENCE: JsonSchemaValue = {"$ref": "#/$defs/Reference"}
 _SINGLE = frozenset({"string", "number", "integer", "boolean"})
 _EXTENDS: JsonSchemaValue = {"required": ["extends"], "properties": {"extends": {"type": "string"}}}
 
@@ -31,8 +31,8 @@ class _Generator(GenerateJsonSchema):
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
         found = self.generate_inner(schema["schema"])
         default = self.get_default_value(schema)
-        # A section's defaults are those of its keys; None is a key left out.
-        if default is not NoDefault and default is not None and not isinstance(default, BaseModel):
+        # A section's defaults are those of its keys; None and "" stand for a key left out.
+        if default is not NoDefault and default not in (None, "") and not isinstance(default, BaseModel):
             found["default"] = SchemaSerializer(schema["schema"]).to_python(default, mode="json")
         return found
 
@@ -55,7 +55,10 @@ def policy_schema() -> JsonSchemaValue:
         **_expandable(schema),
         "if": _EXTENDS,
         "else": needs,
-        "$defs": {name: _expandable(definition) for name, definition in definitions.items()},
+        "$defs": {
+            "Reference": {"type": "string", "pattern": r"\$\{", "description": "Text with ${…} in it."},
+            **{name: _expandable(definition) for name, definition in definitions.items()},
+        },
     }
 
 
@@ -91,9 +94,9 @@ def _relax(schema: JsonSchemaValue, definitions: _Definitions) -> None:
 def _expandable(schema: JsonSchemaValue) -> JsonSchemaValue:
     """The schema with `${…}` allowed for every single value in it."""
     if _is_single(schema):
-        told = {key: schema[key] for key in ("default", "description") if key in schema}
+        told: JsonSchemaValue = {key: schema[key] for key in ("default", "description") if key in schema}
         return {"anyOf": [{key: schema[key] for key in schema if key not in told}, _REFERENCE], **told}
-    found = dict(schema)
+    found = {key: schema[key] for key in schema if key != "title"}  # a class's name says nothing to people
     for kind in ("properties", "patternProperties"):
         if kind in found:
             found[kind] = {name: _expandable(value) for name, value in found[kind].items()}

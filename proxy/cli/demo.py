@@ -19,9 +19,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from proxy.listener.service import Address, Service
+from proxy.listener.service import Service
 from proxy.policy.load import default_policy_path, load_policy
-from proxy.policy.snapshot import Policy
+from proxy.policy.snapshot import Address, Policy
 from proxy.stub import Stub, StubConfig
 from proxy.words import Dialect, Record
 

@@ -6,7 +6,7 @@ import time
 from random import random
 
 from proxy.exchange.attempts import Attempts
-from proxy.exchange.call import CallState, Refusal
+from proxy.exchange.call import CallState, Refusal, forget_added_fields
 from proxy.exchange.classify import judge
 from proxy.exchange.client import Client
 from proxy.exchange.intake import Buffered, read_body, whole_body
@@ -50,7 +50,7 @@ class Exchange:
         self._sorter_policy: IdentityPolicy | None = None
         self._sorter = RequestSorter(frozenset(), forward=False)
         self._settled: list[CallState] = []
-        self._ledger = ledger
+        self.ledger = ledger
         self._loop = loop
 
     async def handle(self, client: Client) -> None:
@@ -96,6 +96,13 @@ class Exchange:
             _answer(call, _INTERNAL, Failure.SERVER_ERROR)
         finally:
             self._settle(call)  # 8
+
+    def adopt(self, policy: Policy) -> None:
+        """Serve requests from now on by another policy; those in flight keep theirs."""
+        self.policy = policy
+        self.pools.keep(policy.upstreams.values())
+        self.attempts.keep(agent.finetuned for agent in policy.agents.values())
+        forget_added_fields()
 
     def refuse(self, client: Client, answer: ErrorAnswer) -> None:
         """Answer, and settle, what the listener could not make a request of."""
@@ -229,7 +236,7 @@ class Exchange:
         """Hand the records of settled requests to the ledger."""
         settled, self._settled = self._settled, []
         for call in settled:
-            self._ledger(call.record())
+            self.ledger(call.record())
 
 
 def _seconds(value: bytes) -> float:

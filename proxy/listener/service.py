@@ -4,17 +4,21 @@ import asyncio
 import logging
 import signal
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from aiohttp import web
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from proxy.admin.app import admin_app
 from proxy.exchange.exchange import Exchange
 from proxy.ledger import Ledger
 from proxy.listener.connection import Listener
 from proxy.outbox import Outbox
-from proxy.policy.snapshot import Policy
+from proxy.policy.load import LoadedPolicy
+from proxy.policy.reload import Reloader
+from proxy.policy.snapshot import Address, Policy
+from proxy.policy.store import PolicyStore
+from proxy.tasks import spawn
+from proxy.telemetry.log import set_level
 from proxy.telemetry.metrics import Metrics, gauge
 from proxy.words import Record
 
@@ -32,27 +36,31 @@ BACKLOG = 4096
 FLUSH_EVERY = 0.05
 
 
-class Address(NamedTuple):
-    """Where a listener listens; port 0 takes a free one."""
-
-    host: str
-    port: int
-
-
 class Service:
     """Starts, serves, drains.  One per process (tests start several)."""
 
-    def __init__(self, policy: Policy, data: Address, admin: Address, ledger: Ledger | None = None) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        data: Address,
+        admin: Address,
+        ledger: Ledger | None = None,
+        store: PolicyStore | None = None,
+        admin_token: str = "",
+    ) -> None:
+        """Serve by `policy`; with a `store`, by whatever its files say from then on.
+
+        Without `admin_token` the admin listener changes nothing.
+        """
         self._data_address = data
         self._admin_address = admin
         self._ledger = ledger
         self._loop = asyncio.get_running_loop()
         self.metrics = Metrics(self._known_models, self._gauges)
-        self._debug = log.isEnabledFor(logging.DEBUG)
+        self.reloader = None if store is None else Reloader(store, self._swap)
+        self._admin_token = admin_token
         outbox = Outbox(self._loop)
-        self.exchange = Exchange(
-            policy, self._settle if ledger or self._debug else self.metrics.settle, self._loop, outbox
-        )
+        self.exchange = Exchange(policy, self._sink(), self._loop, outbox)
         self._known_cache: tuple[Policy, frozenset[str]] = (policy, _models(policy))
         self._listener = Listener(
             self.exchange.handle,
@@ -93,7 +101,7 @@ class Service:
     async def start(self) -> None:
         """Listen.  Raises OSError where an address is taken."""
         runner = web.AppRunner(
-            admin_app(self.metrics, self.exchange.flush, lambda: self.ready),
+            admin_app(self.metrics, self.exchange, lambda: self.ready, self.reloader, self._admin_token),
             access_log=None,
             shutdown_timeout=0.1,
         )
@@ -108,9 +116,11 @@ class Service:
             await runner.cleanup()
             raise
         self._flush()
+        if self.reloader is not None:
+            self.reloader.start()
 
     async def run_until_signalled(self) -> None:
-        """Serve until SIGTERM or SIGINT, then drain; a second signal ends at once."""
+        """Serve until SIGTERM or SIGINT, then drain; a second signal ends at once.  SIGHUP reloads the policy."""
         signalled = asyncio.Event()
 
         def on_signal() -> None:
@@ -120,6 +130,9 @@ class Service:
 
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, on_signal)
+        if self.reloader is not None:
+            reload = self.reloader.reload
+            self._loop.add_signal_handler(signal.SIGHUP, lambda: spawn(reload(), "reload on SIGHUP"))
         await signalled.wait()
         await self.stop()
 
@@ -132,6 +145,8 @@ class Service:
         limits = self.exchange.policy.limits
         listener = self._listener
         listener.draining = True  # readiness fails, answers say `Connection: close`
+        if self.reloader is not None:
+            self.reloader.stop()
         log.info("draining: %d requests in flight, %d connections", self.exchange.in_flight, len(listener.open))
         await self._wait(limits.drain_delay)
         if self._data is not None:
@@ -177,11 +192,22 @@ class Service:
             except TimeoutError:
                 pass
 
+    def _swap(self, old: LoadedPolicy, new: LoadedPolicy) -> None:
+        """Another policy is active."""
+        self.exchange.adopt(new.policy)
+        if new.policy.log_level != old.policy.log_level:
+            set_level(new.policy.log_level)
+            self.exchange.ledger = self._sink()
+
+    def _sink(self) -> Ledger:
+        """Who takes records: nobody but the metrics, where nobody else wants them."""
+        return self._settle if self._ledger or log.isEnabledFor(logging.DEBUG) else self.metrics.settle
+
     def _settle(self, record: Record) -> None:
         self.metrics.settle(record)
         if self._ledger is not None:
             self._ledger(record)
-        if self._debug:
+        if log.isEnabledFor(logging.DEBUG):
             log.debug(
                 "%s %s agent=%s variant=%s served=%s status=%d failure=%s attempts=%d %.3fs",
                 record.request_id, record.route, record.agent, record.decision.variant, record.served,
@@ -210,6 +236,10 @@ class Service:
         info = GaugeMetricFamily("splitlane_policy_info", "The active policy.", labels=["hash"])
         info.add_metric([policy.hash], 1)
         yield info
+        store = None if self.reloader is None else self.reloader.store
+        reloads, failures = (0, 0) if store is None else (store.reloads, store.failures)
+        yield CounterMetricFamily("splitlane_policy_reloads", "Policies that became active.", value=reloads)
+        yield CounterMetricFamily("splitlane_policy_reload_failures", "Policy files refused.", value=failures)
 
 
 def _models(policy: Policy) -> frozenset[str]:

@@ -50,9 +50,9 @@ def read_policy(path: Path, env: Mapping[str, str]) -> LoadedPolicy:
         config, root = _parse(content, str(path), env, files)
     except UnreadableError as error:
         problem = PolicyProblem(str(path), 0, 0, "", f"an unreadable file ({error})", "a policy file")
-        raise PolicyError((problem,), files.paths) from None
+        raise PolicyError((problem,), files.paths, files.fingerprint) from None
     except PolicyError as error:
-        raise PolicyError(error.problems, files.paths) from None
+        raise PolicyError(error.problems, files.paths, files.fingerprint) from None
     bases = () if config.extends is None else (files.read(path.parent / config.extends),)
     policy = compile_policy(config, policy_hash(content, *bases))
     return LoadedPolicy(policy, config, find_warnings(config, policy, root), files.paths, files.fingerprint)

@@ -32,4 +32,9 @@ def configure(level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)  # libraries speak up only when something is wrong
+    set_level(level)
+
+
+def set_level(level: str) -> None:
+    """Log from another level on."""
     logging.getLogger("splitlane").setLevel(LEVELS[level])

@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 from collections import deque
+from collections.abc import Iterable
 
 from proxy.outbox import Outbox
 from proxy.policy.snapshot import UpstreamPolicy
@@ -34,6 +35,7 @@ class Pool:
         self._tls: ssl.SSLContext | None = None
         self._idle: list[Connection] = []
         self._waiting: deque[asyncio.Future[Connection | None]] = deque()
+        self._retired = False
 
     def take(self) -> Connection | None:
         """The most recently used idle connection, if there is one; never waits."""
@@ -90,6 +92,9 @@ class Pool:
             if not waiter.done():
                 waiter.set_result(connection)
                 return
+        if self._retired:
+            connection.close()
+            return
         self._idle.append(connection)
         connection.watchdog.set(self._loop.time() + self.upstream.pool.keepalive)
 
@@ -105,6 +110,11 @@ class Pool:
         """Close what nobody uses."""
         for connection in list(self._idle):
             connection.close()
+
+    def retire(self) -> None:
+        """Serve only who has the pool already, and keep no connection for later."""
+        self._retired = True
+        self.close_idle()
 
     @property
     def idle(self) -> int:
@@ -164,6 +174,19 @@ class Pools:
             pool = self._pools[upstream] = Pool(upstream, self._loop, self._resolver, self._outbox)
         self._by_name[upstream.name] = pool
         return pool
+
+    def keep(self, upstreams: Iterable[UpstreamPolicy]) -> None:
+        """Another policy is active: pools of upstreams it has not are retired, the others live on."""
+        kept = {}
+        for upstream in upstreams:
+            pool = self._pools.pop(upstream, None)
+            if pool is not None:
+                pool.upstream = upstream  # equal to its own, and the very one that `of` will be asked for
+                kept[upstream] = pool
+        for pool in self._pools.values():
+            pool.retire()
+        self._pools = kept
+        self._by_name = {pool.upstream.name: pool for pool in kept.values()}
 
     def close_idle(self) -> None:
         """Close every connection that nobody uses."""

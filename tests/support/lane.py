@@ -9,10 +9,10 @@ from typing import Any
 
 import yaml
 
-from proxy.listener.service import Address, Service
+from proxy.listener.service import Service
 from proxy.policy.compile import compile_policy
 from proxy.policy.load import parse_policy, policy_hash
-from proxy.policy.snapshot import Policy
+from proxy.policy.snapshot import Address, Policy
 from proxy.words import Record
 
 FINETUNED = "ft:open-mistral-7b:5010731d:20251031:ecc3829c"

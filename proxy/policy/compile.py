@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import orjson
 
 from proxy.policy.address import parse_address, parse_base_url
-from proxy.policy.config import AgentConfig, FallbackConfig, PolicyConfig, TargetConfig
+from proxy.policy.config import AgentConfig, PolicyConfig, TargetConfig
+from proxy.policy.config_fallback import FallbackConfig
 from proxy.policy.config_identity import IdentityConfig, parse_source
 from proxy.policy.config_prices import PriceConfig
 from proxy.policy.config_upstream import UpstreamConfig

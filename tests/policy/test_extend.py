@@ -1,11 +1,14 @@
 # ruff: noqa: E501 – an error is one line, however long
 
+import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from proxy.policy.config import PolicyConfig
 from proxy.policy.document import MAX_BYTES, MAX_NODES
@@ -217,3 +220,11 @@ def test_secrets_of_the_extended_file_are_in_no_error() -> None:
     found = lines("alerting: {slack_webhook: sk-live}\n", base, {"SECRET": "sk-live"})
     assert len(found) == 4
     assert not any("live" in line for line in found)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(base=st.one_of(st.binary(max_size=100), st.text(alphabet="ab: {}[]\n&*-#", max_size=60).map(str.encode)))
+def test_any_bytes_in_the_extended_file_are_a_policy_or_a_policy_error(base: bytes) -> None:
+    Path("p/base.yaml").write_bytes(base)
+    with contextlib.suppress(PolicyError):
+        parse_policy(f"extends: base.yaml\na: {{b: 1}}\n{BASE}".encode(), "p/x.yaml", {})

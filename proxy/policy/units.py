@@ -83,11 +83,13 @@ def _split(text: str) -> tuple[str, float, str]:
 
 
 def show_duration(seconds: float) -> str:
-    """The duration in the largest unit that it is a whole number of: `15m`, `1500ms`."""
-    milliseconds = round(seconds * 1000)
-    fitting = [unit for unit, size in _DURATIONS.items() if not milliseconds % round(size * 1000)]
+    """The duration in the largest unit that it is a whole number of: `15m`, `1500ms`, `0s`."""
+    milliseconds = round(seconds * 1000, 9)
+    if milliseconds % 1:
+        return f"{milliseconds:.9f}".rstrip("0") + "ms"
+    fitting = [unit for unit, size in _DURATIONS.items() if not milliseconds % (size * 1000)]
     unit = fitting[-1] if milliseconds else "s"
-    return f"{milliseconds // round(_DURATIONS[unit] * 1000)}{unit}"
+    return f"{milliseconds / (_DURATIONS[unit] * 1000):.0f}{unit}"
 
 
 def show_size(size: int) -> str:

@@ -1,5 +1,6 @@
 # ruff: noqa: E501 – the policy file as the design writes it
 
+import json
 from typing import get_args
 
 import pytest
@@ -274,3 +275,23 @@ def test_wrong_cached_price_is_one_problem(cached: str, key: str, expected: str)
 
 def test_every_dialect_may_have_its_cached_price() -> None:
     assert set(CachedPriceConfig.model_fields) == {dialect.value for dialect in Dialect}
+
+
+def test_json_dump_is_written_as_a_person_would() -> None:
+    dumped = parse(UPSTREAMS).model_dump(mode="json", by_alias=True)
+    assert dumped["limits"]["max_body"] == "32MiB"
+    assert dumped["limits"]["drain"] == "25s"
+    assert dumped["upstreams"]["mistral"]["timeouts"]["stream"] == "15m"
+    assert dumped["rollout"]["gates"]["success"]["margin"] == "-1pp"
+    assert dumped["rollout"]["brake"]["floor"] == "2%"
+    assert dumped["fallback"]["on"]["429"] is True
+
+
+def test_json_dump_is_a_policy_again() -> None:
+    config = parse(WHOLE, SECRETS)
+    dumped = config.model_dump(mode="json", by_alias=True, exclude={"upstreams", "store", "alerting"})
+    again = parse(
+        json.dumps(dumped | {"upstreams": {"mistral": {"base_url": "http://h"}, "openai": {"base_url": "http://h"}}})
+    )
+    kept = {"upstreams", "store", "alerting"}
+    assert again.model_dump(exclude=kept) == config.model_dump(exclude=kept)

@@ -1,6 +1,18 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from proxy.policy.units import parse_duration, parse_percent, parse_points, parse_size
+from proxy.policy.units import (
+    parse_duration,
+    parse_percent,
+    parse_points,
+    parse_size,
+    show_duration,
+    show_points,
+    show_rise,
+    show_share,
+    show_size,
+)
 
 
 @pytest.mark.parametrize(
@@ -84,3 +96,48 @@ def test_message_never_repeats_the_text() -> None:
         with pytest.raises(ValueError, match="such as") as caught:
             parse("sk-secret")
         assert "sk-secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0s"),
+        (25, "25s"),
+        (900, "15m"),
+        (5400, "90m"),
+        (86_400, "1d"),
+        (1.5, "1500ms"),
+        (0.29, "290ms"),
+        (0.0005, "0.5ms"),
+    ],
+)
+def test_duration_is_shown_in_its_largest_whole_unit(seconds: float, text: str) -> None:
+    assert show_duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("size", "text"), [(1, "1B"), (1000, "1000B"), (1024, "1KiB"), (32 << 20, "32MiB"), (1 << 31, "2GiB")]
+)
+def test_size_is_shown_in_its_largest_whole_unit(size: int, text: str) -> None:
+    assert show_size(size) == text
+
+
+@pytest.mark.parametrize("text", ["5%", "100%", "0%", "2.5%", "0.1%"])
+def test_share_is_shown_as_written(text: str) -> None:
+    assert show_share(parse_percent(text)) == text
+    assert show_rise(parse_percent(text)) == f"+{text}"
+
+
+@pytest.mark.parametrize("text", ["-1pp", "+2.5pp", "+0pp", "-0.05pp"])
+def test_points_are_shown_as_written(text: str) -> None:
+    assert show_points(parse_points(text)) == text
+
+
+@given(st.integers(0, 10**9).map(lambda milliseconds: milliseconds / 1000))
+def test_shown_duration_is_read_back(seconds: float) -> None:
+    assert parse_duration(show_duration(seconds)) == pytest.approx(seconds)
+
+
+@given(st.integers(1, 2**50))
+def test_shown_size_is_read_back(size: int) -> None:
+    assert parse_size(show_size(size)) == size

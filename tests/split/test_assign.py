@@ -249,3 +249,31 @@ def test_override_forces_a_variant_and_stays_out_of_comparisons(variant: Variant
 @pytest.mark.parametrize("requested", [b"", b"canary", b"finetuned,baseline", b"\xff"])
 def test_unknown_override_is_no_decision(requested: bytes) -> None:
     assert override(requested) is None
+
+
+# --- the explanation --------------------------------------------------------------------------------
+
+
+@given(users, percentages, st.sampled_from(["", UNLEASH]))
+def test_explanation_is_the_decision_and_where_the_user_enters(user: bytes, percentage: float, extra: str) -> None:
+    agent = agent_of(round(percentage) if extra else percentage, extra=extra)
+    found = explain(agent, user)
+    if found is None:
+        assert not user.strip()
+        return
+    assert found.hash == murmur3(agent.salt, user)
+    assert (found.variant, found.bucket) == (assign(agent, user).variant, assign(agent, user).bucket)
+    assert finetuned(agent_of(found.enters_at, extra=extra), user)
+    below = found.enters_at - (1 if extra else 0.01)
+    assert not finetuned(agent_of(round(below, 2), extra=extra), user)
+
+
+def test_bucket_1849_enters_at_18_5_per_cent() -> None:
+    user = next(user for user in CROWD if assign(agent_of(), user).bucket == 1849)
+    found = explain(agent_of(), user)
+    assert found is not None
+    assert found.enters_at == 18.5
+
+
+def test_blank_user_has_no_explanation() -> None:
+    assert explain(agent_of(), b" ") is None

@@ -22,7 +22,7 @@ def add_policy_routes(router: web.UrlDispatcher, exchange: Exchange, reloader: R
 
     async def assign(request: web.Request) -> web.Response:
         name, user = request.query.get("agent"), request.query.get("user")
-        if not name or not user or user.isspace():
+        if not name or not user:
             return refusal(_WHO)
         policy = exchange.policy
         agent = policy.agents.get(name.encode())
@@ -30,6 +30,8 @@ def add_policy_routes(router: web.UrlDispatcher, exchange: Exchange, reloader: R
             known = ", ".join(each.name for each in policy.agents.values())
             return refusal(bad_request(f"the policy has no such agent; it has {known}", "unknown_agent", 404))
         explained = explain(agent, user.encode())
+        if explained is None:
+            return refusal(_WHO)
         about = {"agent": agent.name, "policy": policy.hash, "percentage": agent.percentage, "salt": agent.salt}
         return answer(about | explained._asdict())
 

@@ -90,10 +90,10 @@ async def _serve(store: PolicyStore, data: Address | None, admin: Address | None
         return 1
     _settle_heap()
     log.info(
-        "serving %s: data %s:%d, admin %s:%d, policy %s",
+        "serving %s: data %s, admin %s, policy %s",
         policy.environment,
-        *service.data,
-        *service.admin,
+        service.data,
+        service.admin,
         policy.hash,
     )
     await service.run_until_signalled()

@@ -149,6 +149,9 @@ class Address(NamedTuple):
     host: str  # an IPv6 address without its brackets
     port: int  # 0: any free one
 
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
 
 DATA_ADDRESS = Address("127.0.0.1", 8080)  # a sidecar serves its own pod and nobody else
 ADMIN_ADDRESS = Address("127.0.0.1", 8081)

@@ -77,7 +77,9 @@ class PolicyStore:
 def _fixed(source: str, active: Policy, new: Policy) -> list[PolicyProblem]:
     """What only a restart can change."""
     return [
-        PolicyProblem(source, 0, 0, f"listen.{key}", f"{is_now}", f"{was} until a restart: sockets stay open")
+        PolicyProblem(
+            source, 0, 0, f"listen.{key}", str(new_address), f"{address} until a restart, which alone moves a listener"
+        )
         for key in ("data", "admin")
-        if (was := getattr(active.listen, key)) != (is_now := getattr(new.listen, key))
+        if (address := getattr(active.listen, key)) != (new_address := getattr(new.listen, key))
     ]

@@ -77,9 +77,7 @@ class PolicyStore:
 def _fixed(source: str, active: Policy, new: Policy) -> list[PolicyProblem]:
     """What only a restart can change."""
     return [
-        PolicyProblem(
-            source, 0, 0, f"listen.{key}", str(new_address), f"{address} until a restart, which alone moves a listener"
-        )
+        PolicyProblem(source, 0, 0, f"listen.{key}", str(new_address), f"{address}, or a restart: only that moves it")
         for key in ("data", "admin")
         if (address := getattr(active.listen, key)) != (new_address := getattr(new.listen, key))
     ]

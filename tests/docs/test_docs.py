@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import os
 import re
 import subprocess
 import sys
@@ -21,8 +22,9 @@ from proxy.upstream import dialect
 from proxy.wire.errors import failure_answer
 from proxy.words import Dialect, Failure
 from tests.docs.pages import PAGES, ROOT, anchors, bare, blocks, links, prose_of, rows, section, spans, text_of
-from tests.support.lane import FINETUNED_USER, Lane, policy_of, running
+from tests.support.lane import FINETUNED_USER, Lane, policy_file, policy_of, running
 from tests.support.raw_client import RawClient, RawResponse, request
+from tests.support.served import serving
 
 ARCHITECTURE = "docs/architecture.md"
 INTEGRATION = "docs/integration.md"
@@ -52,8 +54,11 @@ def test_codes_of_our_own_refusals_are_the_programs() -> None:
     documented = {
         (bare(code), int(status)) for code, status, _ in rows(section(ARCHITECTURE, "Failure vocabulary"), "code")
     }
-    admin = {("not_found", 404)}
-    assert documented == refusals() - admin
+    admin = {
+        (bare(code), int(status))
+        for code, status, _ in rows(section(ARCHITECTURE, "The client's connection"), "admin code")
+    }
+    assert documented | admin == refusals()
 
 
 def refusals() -> set[tuple[str, int]]:
@@ -136,12 +141,17 @@ async def test_metrics_are_those_of_a_live_scrape() -> None:
 
 async def test_admin_routes_are_the_programs() -> None:
     documented = {bare(row[0]) for row in rows(section(ARCHITECTURE, "The client's connection"), "route")}
-    async with running(policy_of("http://127.0.0.1:1")) as lane:
-        for path in (*documented, "/health", "/policy"):
-            async with RawClient(lane.service.admin.host, lane.service.admin.port) as client:
-                await client.send(request("GET", path))
-                assert (await client.read_response()).status == (200 if path in documented else 404)
-    assert documented == set(re.findall(r'add_get\("([^"]+)"', (ROOT / "proxy/admin/app.py").read_text()))
+    source = "".join(path.read_text() for path in (ROOT / "proxy/admin").glob("*.py"))
+    routes = re.findall(r'add_(get|post)\("([^"]+)"', source)
+    assert documented == {f"{method.upper()} {path}" for method, path in routes}
+    async with serving(policy_file("demo.yaml"), {**os.environ, "SPLITLANE_ADMIN_TOKEN": "t"}) as proxy:
+        for method, path in [*map(str.split, documented), ("GET", "/health"), ("GET", "/policy/reload")]:
+            async with RawClient("127.0.0.1", proxy.admin) as client:
+                await client.send(
+                    request(method, f"{path}?agent=qa_agent&user=u", b"", [("Authorization", "Bearer t")])
+                )
+                status = (await client.read_response()).status
+            assert status == (200 if f"{method} {path}" in documented else 404), path
 
 
 # --- tables taken from the source -------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 import ast
 import importlib
-import os
 import re
 import subprocess
 import sys
@@ -22,9 +21,9 @@ from proxy.upstream import dialect
 from proxy.wire.errors import failure_answer
 from proxy.words import Dialect, Failure
 from tests.docs.pages import PAGES, ROOT, anchors, bare, blocks, links, prose_of, rows, section, spans, text_of
-from tests.support.lane import FINETUNED_USER, Lane, policy_file, policy_of, running
+from tests.support.lane import FINETUNED_USER, Lane, policy_of, running
 from tests.support.raw_client import RawClient, RawResponse, request
-from tests.support.served import serving
+from tests.support.served import serving, write_policy
 
 ARCHITECTURE = "docs/architecture.md"
 INTEGRATION = "docs/integration.md"
@@ -139,17 +138,16 @@ async def test_metrics_are_those_of_a_live_scrape() -> None:
         assert set(METRIC.findall(text_of(page))) <= metrics.keys(), page
 
 
-async def test_admin_routes_are_the_programs() -> None:
+async def test_admin_routes_are_the_programs(tmp_path: Path) -> None:
     documented = {bare(row[0]) for row in rows(section(ARCHITECTURE, "The client's connection"), "route")}
     source = "".join(path.read_text() for path in (ROOT / "proxy/admin").glob("*.py"))
     routes = re.findall(r'add_(get|post)\("([^"]+)"', source)
     assert documented == {f"{method.upper()} {path}" for method, path in routes}
-    async with serving(policy_file("demo.yaml"), {**os.environ, "SPLITLANE_ADMIN_TOKEN": "t"}) as proxy:
+    token = [("Authorization", "Bearer t")]
+    async with serving(write_policy(tmp_path, "http://127.0.0.1:1"), {"SPLITLANE_ADMIN_TOKEN": "t"}) as proxy:
         for method, path in [*map(str.split, documented), ("GET", "/health"), ("GET", "/policy/reload")]:
             async with RawClient("127.0.0.1", proxy.admin) as client:
-                await client.send(
-                    request(method, f"{path}?agent=qa_agent&user=u", b"", [("Authorization", "Bearer t")])
-                )
+                await client.send(request(method, f"{path}?agent=qa_agent&user=u", b"", token))
                 status = (await client.read_response()).status
             assert status == (200 if f"{method} {path}" in documented else 404), path
 

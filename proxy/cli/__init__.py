@@ -15,6 +15,7 @@ from proxy.policy.problems import PolicyError
 # Name → the module with `add_arguments` and `run`, and a line of help.
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "serve": ("proxy.cli.serve", "run the proxy"),
+    "check": ("proxy.cli.check", "say whether policy files are sound; --live: and their keys and models too"),
     "diff": ("proxy.cli.diff", "say what a change of policy does: which share of users moves, what costs more"),
     "assign": ("proxy.cli.assign", "say which variant a user gets, and why"),
     "stub": ("proxy.stub.command", "run an upstream to try it with: speaks both dialects, misbehaves on demand"),

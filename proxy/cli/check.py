@@ -93,7 +93,7 @@ def _lines(checked: Checked) -> Iterator[str]:
     if checked.unset:
         yield f"  unset, and needed to serve: {', '.join(checked.unset)}"
     yield from _table(list(policy.agents.values()))
-    yield from (f"  live: {_verdict_line(verdict)}" for verdict in checked.live)
+    yield from (f"  live: {verdict}" for verdict in checked.live)
 
 
 def _table(agents: list[AgentPolicy]) -> Iterator[str]:
@@ -116,11 +116,6 @@ def _cells(target: Target) -> tuple[str, str, str]:
     if target.price is None:
         return model, "no price", "no price"
     return model, f"{target.price.input:g}", f"{target.price.output:g}"
-
-
-def _verdict_line(verdict: "Verdict") -> str:
-    what = f"{verdict.upstream}: {verdict.model}" if verdict.model else f"{verdict.upstream}: the upstream"
-    return f"{what}: {verdict.status}{f' ({verdict.detail})' if verdict.detail else ''}"
 
 
 def _as_json(checked: Checked) -> dict[str, Any]:

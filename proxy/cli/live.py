@@ -23,23 +23,33 @@ class Verdict(NamedTuple):
 
     upstream: str
     model: str
-    status: str  # ok | missing | refused | unreachable | unknown
+    status: str  # ok | missing | refused | unreachable | silent | unknown
     detail: str  # empty for ok
 
     @property
     def fails(self) -> bool:
         """Whether the policy cannot work as written; `unknown` may."""
-        return self.status in {"missing", "refused", "unreachable"}
+        return self.status in {"missing", "refused", "unreachable", "silent"}
+
+    def __str__(self) -> str:
+        what = f"{self.upstream}: {self.model or 'the upstream'}: {self.status}"
+        return f"{what} ({self.detail})" if self.detail else what
 
 
-async def ask_upstreams(policy: Policy) -> list[Verdict]:
-    """A verdict for each upstream and each model, in the policy's order."""
+def models_by_upstream(policy: Policy) -> dict[str, tuple[str, ...]]:
+    """Each upstream's name, and the models of all agents there, each once."""
     wanted: dict[str, dict[str, None]] = {name: {} for name in policy.upstreams}
     for agent in policy.agents.values():
         for target in (agent.finetuned, agent.baseline):
             wanted[target.upstream.name][target.model] = None
+    return {name: tuple(models) for name, models in wanted.items()}
+
+
+async def ask_upstreams(policy: Policy) -> list[Verdict]:
+    """A verdict for each upstream and each model, in the policy's order."""
+    wanted = models_by_upstream(policy)
     with Progress("asking upstreams", len(wanted)) as progress:
-        asked = (_ask(policy.upstreams[name], tuple(models), progress) for name, models in wanted.items())
+        asked = (_ask(policy.upstreams[name], models, progress) for name, models in wanted.items())
         return [verdict for verdicts in await asyncio.gather(*asked) for verdict in verdicts]
 
 

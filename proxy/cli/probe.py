@@ -67,8 +67,9 @@ async def _mistral(upstream: UpstreamPolicy, stack: AsyncExitStack) -> Ask:
     from mistralai.client import Mistral, httpclient  # noqa: PLC0415
     from mistralai.client.models import UserMessage  # noqa: PLC0415
 
-    http: Any = await stack.enter_async_context(
-        httpx.AsyncClient(verify=tls_context(upstream.ca_file), timeout=TIMEOUT)
+    library: Any = httpclient  # its HTTP library has another name from version to version
+    http = await stack.enter_async_context(
+        library.httpx.AsyncClient(verify=tls_context(upstream.ca_file), timeout=TIMEOUT)
     )
     client = Mistral(api_key=_key(upstream), server_url=base_url(upstream), async_client=http)
     return lambda model: client.chat.complete_async(model=model, messages=[UserMessage(content=QUESTION)], max_tokens=1)

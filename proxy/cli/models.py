@@ -9,7 +9,7 @@ moves; a fine-tuned model's users are drawn anew unless the agent's salt is pinn
 Exit codes: 0 done; 1 verify: a model does not answer; import: an upstream or a file failed; 2 bad input.
 
 examples:
-  splitlane models verify --policy policies/production.yaml
+  splitlane models verify --policy policies/production.yaml --json
   splitlane models import --from models/ --policy policies/production.yaml --dry-run
   splitlane models import --from jobs --map 5f2a…=qa_agent
   splitlane models import --from models/ --fallback open-mistral-7b

@@ -70,13 +70,21 @@ def _expand_text(text: str, folder: pathlib.Path, env: Mapping[str, str], files:
         if variable is None:
             raise _UnresolvedError("another form of ${…}", "${NAME}, ${NAME:-default} or ${file:PATH}")
         name, has_default, default = variable.groups()
-        value = env.get(name, "")
-        if not value and not has_default:
-            # Empty counts as unset: an emptied secret must not quietly become "no key".
-            raise _UnresolvedError(f"${{{name}}}", f"the environment variable {name} to be set and not empty")
-        return value or str(default)
+        if has_default:
+            return env.get(name) or str(default)
+        # Empty counts as unset: an emptied secret must not quietly become "no key".
+        if value := _required(env, name):
+            return value
+        raise _UnresolvedError(f"${{{name}}}", f"the environment variable {name} to be set and not empty")
 
     return _REFERENCE.sub(replacement, text)
+
+
+def _required(env: Mapping[str, str], name: str) -> str:
+    try:
+        return env[name]  # not `get`: `Placeholders` answers for what is missing here, and only here
+    except KeyError:
+        return ""
 
 
 def _file(name: str, folder: pathlib.Path, files: PolicyFiles) -> str:

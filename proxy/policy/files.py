@@ -11,7 +11,7 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from proxy.policy.document import MAX_BYTES
@@ -22,10 +22,11 @@ class UnreadableError(Exception):
 
 
 class PolicyFiles:
-    """Reads the files of one load, and remembers them."""
+    """Reads the files of one load, and remembers them.  `drafts` are read in place of the files themselves."""
 
-    def __init__(self) -> None:
+    def __init__(self, drafts: Mapping[Path, bytes] | None = None) -> None:
         self._contents: dict[Path, bytes] = {}
+        self._drafts = drafts or {}
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -42,7 +43,9 @@ class PolicyFiles:
         """The file's bytes, or its first `MAX_BYTES` + 1; raises `UnreadableError`."""
         if self._contents.get(path):
             return self._contents[path]
-        self._contents[path] = b""
+        self._contents[path] = self._drafts.get(path, b"")
+        if path in self._drafts:
+            return self._contents[path]
         try:
             self._contents[path] = _read(path)
         except (OSError, ValueError) as error:  # ValueError: NUL in the path

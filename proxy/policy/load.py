@@ -42,9 +42,12 @@ class LoadedPolicy(NamedTuple):
     fingerprint: bytes  # of all their bytes, mounted secrets included: for comparing, never for showing
 
 
-def read_policy(path: Path, env: Mapping[str, str]) -> LoadedPolicy:
-    """The policy in the file at `path`, with `${…}` taken from `env`; raises `PolicyError`."""
-    files = PolicyFiles()
+def read_policy(path: Path, env: Mapping[str, str], drafts: Mapping[Path, bytes] | None = None) -> LoadedPolicy:
+    """The policy in the file at `path`, with `${…}` taken from `env`; raises `PolicyError`.
+
+    `drafts` are contents to read in place of what stands in those files: what the policy would be.
+    """
+    files = PolicyFiles(drafts)
     try:
         content = files.read(path)
         config, root = _parse(content, str(path), env, files)

@@ -34,6 +34,12 @@ def agent_settings(agent: AgentPolicy) -> Settings:
     return dict(_agent(agent))
 
 
+def base_url(upstream: UpstreamPolicy) -> str:
+    """Where an upstream is, without `/v1` and without a trailing slash."""
+    scheme = "https" if upstream.tls else "http"
+    return f"{scheme}://{upstream.host_header.decode()}{upstream.prefix.decode()}"
+
+
 def _global(policy: Policy) -> Iterator[tuple[str, str]]:
     yield "environment", policy.environment
     for name, upstream in policy.upstreams.items():
@@ -64,8 +70,7 @@ def _global(policy: Policy) -> Iterator[tuple[str, str]]:
 
 
 def _upstream(upstream: UpstreamPolicy) -> Iterator[tuple[str, str]]:
-    scheme = "https" if upstream.tls else "http"
-    yield "base_url", f"{scheme}://{upstream.host_header.decode()}{upstream.prefix.decode()}"
+    yield "base_url", base_url(upstream)
     yield "dialect", upstream.dialect.value
     yield "api_key", _secret(upstream.authorization)
     yield "ca_file", _text(upstream.ca_file)

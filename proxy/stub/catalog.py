@@ -5,6 +5,7 @@ import random
 import struct
 import zlib
 from typing import Any
+from urllib.parse import parse_qs
 
 from proxy.stub.answers import Answer, json_answer
 from proxy.stub.ask import Ask
@@ -60,6 +61,42 @@ def _card(name: str, dialect: Dialect) -> dict[str, Any]:
     if tuned:
         card |= {"job": "00000000-0000-4000-8000-000000000001", "root": name.split(":")[1], "archived": False}
     return card
+
+
+def jobs_answer(models: tuple[str, ...] | None, query: str) -> Answer:
+    """Answer `GET /v1/fine_tuning/jobs`, of Mistral's API: one finished job for each `ft:` model the stub knows.
+
+    Its suffix is what stands after the base model: `ft:open-mistral-7b:qa_agent:20251031:ecc3829c`.
+    """
+    asked = parse_qs(query)
+    jobs = [_job(number, name) for number, name in enumerate(models or ()) if name.startswith("ft:")]
+    if asked.get("status", ["SUCCESS"]) != ["SUCCESS"]:
+        jobs = []
+    size = int(asked.get("page_size", ["100"])[0])
+    start = int(asked.get("page", ["0"])[0]) * size
+    return json_answer({"object": "list", "total": len(jobs), "data": jobs[start : start + size]})
+
+
+def _job(number: int, name: str) -> dict[str, Any]:
+    _, base, suffix, *_ = [*name.split(":"), "", ""]
+    return {
+        "id": f"00000000-0000-4000-8000-{number:012d}",
+        "object": "job",
+        "job_type": "completion",
+        "auto_start": True,
+        "model": base,
+        "status": "SUCCESS",
+        "created_at": CREATED + number,
+        "modified_at": CREATED + number,
+        "training_files": ["00000000-0000-4000-8000-0000000f11e5"],
+        "validation_files": [],
+        "hyperparameters": {"training_steps": 10, "learning_rate": 0.0001},
+        "fine_tuned_model": name,
+        "suffix": suffix or None,
+        "integrations": [],
+        "trained_tokens": 1000,
+        "metadata": None,
+    }
 
 
 def embeddings_answer(ask: Ask, dialect: Dialect) -> Answer:

@@ -5,7 +5,7 @@ from urllib.parse import unquote
 
 from proxy.stub.answers import Answer
 from proxy.stub.ask import Ask
-from proxy.stub.catalog import embeddings_answer, model_answer, models_answer
+from proxy.stub.catalog import embeddings_answer, jobs_answer, model_answer, models_answer
 from proxy.stub.chat import Stamp, chat_answer
 from proxy.stub.completions import responses_answer, text_answer
 from proxy.stub.config import StubConfig
@@ -22,6 +22,7 @@ class Route(NamedTuple):
 
     method: str
     endpoint: str
+    query: str = ""
 
     @property
     def model(self) -> str:
@@ -31,8 +32,8 @@ class Route(NamedTuple):
 
 def read_route(method: str, target: bytes) -> Route:
     """Read a request target; a prefix before `/v1/` is allowed, as a base URL may have one."""
-    path = target.partition(b"?")[0].decode("latin-1")
-    return Route("GET" if method == "HEAD" else method, unquote(path.partition("/v1/")[2]))
+    path, _, query = target.decode("latin-1").partition("?")
+    return Route("GET" if method == "HEAD" else method, unquote(path.partition("/v1/")[2]), query)
 
 
 def respond(route: Route, ask: Ask | None, stamp: Stamp, fault: Fault, config: StubConfig) -> Answer:
@@ -43,6 +44,8 @@ def respond(route: Route, ask: Ask | None, stamp: Stamp, fault: Fault, config: S
     if route.model and route.method == "GET":
         found = config.models is None or route.model in config.models
         return model_answer(route.model, dialect) if found else error_answer(model_gone(route.model), dialect)
+    if route.endpoint == "fine_tuning/jobs" and route.method == "GET" and dialect is Dialect.MISTRAL:
+        return jobs_answer(config.models, route.query)
     if route.endpoint not in POSTS:
         problem = Problem(404, f"Unknown request URL: {route.endpoint}", "invalid_request_error", None, "unknown_url")
         return error_answer(problem, dialect)

@@ -10,6 +10,7 @@ from proxy.policy.config_fallback import FallbackConfig
 from proxy.policy.config_identity import IdentityConfig, parse_source
 from proxy.policy.config_prices import PriceConfig
 from proxy.policy.config_upstream import UpstreamConfig
+from proxy.policy.flatten import global_settings
 from proxy.policy.snapshot import (
     AgentPolicy,
     BreakerPolicy,
@@ -69,6 +70,7 @@ def compile_policy(config: PolicyConfig, digest: str) -> Policy:
         fallback=_fallback(config.fallback, enabled=config.models.fallback_enabled),
         limits=LimitsPolicy(**config.limits.model_dump()),
         log_level=config.observability.log_level,
+        settings=global_settings(config),
         listen=ListenPolicy(parse_address(config.listen.data), parse_address(config.listen.admin)),
     )
 

@@ -179,3 +179,5 @@ class Policy:
     limits: LimitsPolicy
     log_level: str  # debug | info | warning | error
     listen: ListenPolicy = ListenPolicy()
+    # All that holds for every agent, flat, as a diff tells it; two policies that only differ here serve alike.
+    settings: Mapping[str, str] = field(default_factory=dict, compare=False)

@@ -24,8 +24,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from proxy.policy.diff import diff_policies
+from proxy.policy.edit import EditError, edit_policy, written
 from proxy.policy.load import default_policy_path, load_policy, read_policy
 from proxy.policy.placeholders import Placeholders
+from proxy.policy.splice import KeyPath, Value
 
 FROM_JOBS = "jobs"
 
@@ -81,8 +83,6 @@ def _verify(path: Path, *, as_json: bool) -> int:
 
 
 def _import(path: Path, args: argparse.Namespace) -> int:
-    from proxy.policy.edit import EditError, KeyPath, Value, edit_policy, written  # noqa: PLC0415 ruamel.yaml
-
     env: Mapping[str, str] = Placeholders(os.environ)
     if args.source == FROM_JOBS:
         from proxy.cli.jobs import models_from_jobs  # noqa: PLC0415 aiohttp

@@ -10,6 +10,8 @@ config    the tree's data → typed, validated sections (config_*.py)
 compile   those sections → `snapshot.Policy`
 warn      what is legal in them and probably not meant
 
+splice    values set in a file's text, every other byte kept; edit.py writes the files, all or none
+
 diagnose  pydantic's findings → problems with place and key
 problems  one line each, never with a secret
 """

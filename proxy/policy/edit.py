@@ -2,7 +2,7 @@
 
 The laws:
 
-- Comments, order and quotes stay.  A changed value keeps its quotes, a new key comes last.
+- Every other byte stays (see `splice.py`): a changed value keeps its quotes, a new key comes last.
 - Nothing but the named values changes, and the result is a sound policy; or nothing is written.
 - A reader sees the old file or the new one: written beside it, synced, renamed.  The mode stays, and a
   link stays a link.
@@ -15,23 +15,12 @@ import os
 import stat
 import tempfile
 from collections.abc import Mapping
-from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import CommentMark
-from ruamel.yaml.scalarstring import DoubleQuotedScalarString
-from ruamel.yaml.tokens import CommentToken
-
 from proxy.policy.document import read_document
 from proxy.policy.load import LoadedPolicy, read_policy
-
-KeyPath = tuple[str, ...]
-Value = str | int | float | Mapping[str, "Value"]
-
-_INDENTS = ((2, 2, 0), (2, 4, 2), (4, 4, 0), (4, 6, 4))  # mapping, sequence, and the dash within the latter
+from proxy.policy.splice import KeyPath, Value, set_values
 
 
 class EditError(Exception):
@@ -79,7 +68,8 @@ def edit_policy(
         by_file.setdefault(_place(path, key) if where_written else path, {})[key] = value
     edits = tuple(_edit(file, wanted) for file, wanted in by_file.items())
     new = read_policy(path, env, {edit.path: edit.after for edit in edits})
-    edited = EditedPolicy(old, new, tuple(edit for edit in edits if edit.before != edit.after))
+    files = tuple(edit for edit in edits if edit.before != edit.after)
+    edited = EditedPolicy(old, new, files)
     if not dry_run:
         for edit in edited.files:
             _replace(edit)
@@ -117,129 +107,16 @@ def _find(data: Any, key: KeyPath) -> tuple[Any, int]:
 
 def _edit(path: Path, changes: Mapping[KeyPath, Value]) -> FileEdit:
     before = path.read_bytes()
-    expected, _ = read_document(before, str(path))
-    wanted = expected.plain()
-    text = before.decode().replace("\r\n", "\n")
-    yaml = _yaml_like(text)
-    data = yaml.load(text)
-    for key, value in changes.items():
-        _set_plain(wanted, key, value)
-        _set(path, data, key, value)
-    written = _dump(yaml, data)
-    after = (written.replace("\n", "\r\n") if b"\r\n" in before else written).encode()
-    found, _ = read_document(after, str(path))
-    if found.plain() != wanted:
-        raise EditError(f"{path}: more than the wanted values would change (is one of them an alias?); edit it by hand")
+    after = set_values(before, str(path), {key: _as_written(value) for key, value in changes.items()})
     return FileEdit(path, before, after)
 
 
-def _yaml_like(text: str) -> YAML:
-    """The round trip that repeats the text best, ideally to the letter."""
-
-    def changed(indent: tuple[int, int, int]) -> int:
-        yaml = _yaml(text, indent)
-        return sum(
-            line[:1] in "+-" for line in difflib.ndiff(text.splitlines(), _dump(yaml, yaml.load(text)).splitlines())
-        )
-
-    return _yaml(text, min(_INDENTS, key=changed))
-
-
-def _yaml(text: str, indent: tuple[int, int, int]) -> YAML:
-    yaml = YAML()
-    yaml.preserve_quotes = True
-    yaml.width = 1 << 20  # never break a line
-    yaml.explicit_start = text.startswith("---") or "\n---" in text
-    yaml.indent(*indent)
-    yaml.representer.add_representer(type(None), lambda it, _: it.represent_scalar("tag:yaml.org,2002:null", "null"))
-    return yaml
-
-
-def _dump(yaml: YAML, data: Any) -> str:
-    stream = StringIO()
-    yaml.dump(data, stream)
-    return stream.getvalue()
-
-
-def _set(path: Path, data: Any, key: KeyPath, value: Value) -> None:
-    *parents, last = key
-    for depth, part in enumerate(parents):
-        if not isinstance(data, CommentedMap):
-            raise EditError(f"{path}: {'.'.join(key[:depth])} is no mapping")
-        if part not in data:
-            _append(data, part, CommentedMap())
-        data = data[part]
-    if not isinstance(data, CommentedMap):
-        raise EditError(f"{path}: {'.'.join(parents)} is no mapping")
-    if last in data:
-        data[last] = _scalar(value, data[last])
-    else:
-        _append(data, last, _scalar(value, None))
-
-
-def _set_plain(data: Any, key: KeyPath, value: Value) -> None:
-    *parents, last = key
-    for part in parents:
-        data = data.setdefault(part, {})
-    data[last] = _expandable(value) if isinstance(value, str) else _plain_value(value)
-
-
-def _plain_value(value: Value) -> Any:
+def _as_written(value: Value) -> Value:
     if isinstance(value, Mapping):
-        return {key: _plain_value(each) for key, each in value.items()}
-    return _expandable(value) if isinstance(value, str) else value
-
-
-def _expandable(text: str) -> str:
-    return text.replace("${", "$${")  # `${` would be read as a reference
-
-
-def _scalar(value: Value, replaced: object) -> Any:
-    """A value as it is written; in the quotes of the text it replaces."""
-    if isinstance(value, Mapping):
-        return CommentedMap({key: _scalar(each, None) for key, each in value.items()})
+        return {key: _as_written(each) for key, each in value.items()}
     if isinstance(value, str):
-        text = _expandable(value)
-        if isinstance(replaced, str) and type(replaced) is not str:
-            return type(replaced)(text)
-        return DoubleQuotedScalarString(text) if ":" in text else text
+        return value.replace("${", "$${")  # `${` would be read as a reference
     return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _append(mapping: CommentedMap, key: str, value: Any) -> None:
-    """A new last key; the empty lines and comments below the mapping stay below it."""
-    below = None if mapping.fa.flow_style() else _cut_below(mapping)
-    mapping[key] = value
-    if below:
-        holder, last = _last_leaf(mapping)
-        mark = CommentMark(0)
-        holder.ca.items[last] = [None, None, CommentToken("\n" + below, mark, mark), None]
-
-
-def _cut_below(mapping: CommentedMap) -> str:
-    """Take what follows the mapping's last line off its last leaf, where the parser has put it."""
-    if not mapping:
-        return ""
-    holder, last = _last_leaf(mapping)
-    place = 2 if isinstance(holder, CommentedMap) else 0
-    tokens = holder.ca.items.get(last)
-    token = tokens[place] if tokens and len(tokens) > place else None
-    if token is None:
-        return ""
-    line, _, below = token.value.partition("\n")
-    token.value = line + "\n"
-    if not line:
-        del holder.ca.items[last]
-    return str(below)
-
-
-def _last_leaf(data: Any) -> tuple[Any, Any]:
-    while True:
-        last = next(reversed(data)) if isinstance(data, CommentedMap) else len(data) - 1
-        value = data[last]
-        if not isinstance(value, CommentedMap | CommentedSeq) or not value or value.fa.flow_style():
-            return data, last
-        data = value
 
 
 def _replace(edit: FileEdit) -> None:

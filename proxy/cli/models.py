@@ -4,7 +4,8 @@ verify asks every fine-tuned and baseline model of a policy for one token, throu
 (pip install 'splitlane[models]'); it costs that many tokens. import writes new fine-tuned models into
 the policy, with comments and order kept: from folders (models/AGENT/model_id.txt) or from the finished
 fine-tuning jobs of the policy's Mistral upstream, where a job's suffix names its agent. It prints who
-moves; a fine-tuned model's users are drawn anew unless the agent's salt is pinned.
+moves, in every policy that shares the file; a fine-tuned model's users are drawn anew unless the agent's
+salt is pinned.
 
 Exit codes: 0 done; 1 verify: a model does not answer; import: an upstream or a file failed; 2 bad input.
 
@@ -102,25 +103,40 @@ def _import(path: Path, args: argparse.Namespace) -> int:
         )
     changes: dict[KeyPath, Value] = {}
     for agent, model in found.items():
-        key = ("agents", agent, "fine_tuned")
+        key: KeyPath = ("agents", agent, "fine_tuned")
         if agent in unknown:
             changes[key[:2]] = {"fine_tuned": model, "fallback": args.fallback}
         elif known[agent].fine_tuned.model != model:
-            changes[(*key, "model") if isinstance(written(path, key), dict) else key] = model
+            text = written(path, key)
+            key = (*key, "model") if isinstance(text, dict) else key
+            if "${" in str(written(path, key)):
+                raise RegistryError(
+                    f"splitlane models: agents.{agent}.fine_tuned comes through ${{…}}; change what that stands for, "
+                    f"or write the id there by hand: {model}"
+                )
+            changes[key] = model
     try:
         edited = edit_policy(path, changes, env, where_written=True, dry_run=args.dry_run)
     except EditError as error:
         print(f"splitlane models: {error}", file=sys.stderr)
         return 1
     diff = diff_policies(edited.old.policy, edited.new.policy)
+    others = {str(other.path): diff_policies(other.old.policy, other.new.policy) for other in edited.others}
     if args.json:
-        files = [{"file": str(edit.path), "diff": edit.unified()} for edit in edited.files]
-        print(json.dumps({"written": not args.dry_run, "files": files, "diff": diff.as_json()}, ensure_ascii=False))
+        shown = {
+            "written": not args.dry_run,
+            "files": [{"file": str(edit.path), "diff": edit.unified()} for edit in edited.files],
+            "diff": diff.as_json(),
+            "others": {name: other.as_json() for name, other in others.items()},
+        }
+        print(json.dumps(shown, ensure_ascii=False))
         return 0
     for edit in edited.files:
         print(edit.unified() if args.dry_run else f"wrote {edit.path}")
     if edited.files:
         print(*diff.lines(), sep="\n")
+        for name, other in others.items():
+            print(f"\n{name} extends the same file and changes too:", *other.lines(), sep="\n")
     else:
         print("nothing to change: the policy has these models")
     return 0
@@ -132,7 +148,7 @@ def models_from_folder(folder: Path) -> dict[str, str]:
     wrong: list[str] = []
     for path in sorted(folder.glob("*/model_id.txt")):
         try:
-            words = path.read_text("utf-8").split()
+            words = path.read_text("utf-8-sig").split()
         except (OSError, UnicodeDecodeError) as error:
             wrong.append(f"{path}: got an unreadable file ({error}), expected a model's id")
             continue

@@ -14,12 +14,14 @@ import difflib
 import os
 import stat
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from proxy.policy.document import read_document
 from proxy.policy.load import LoadedPolicy, read_policy
+from proxy.policy.placeholders import Placeholders
+from proxy.policy.problems import PolicyError
 from proxy.policy.splice import KeyPath, Value, set_values
 
 
@@ -40,12 +42,21 @@ class FileEdit(NamedTuple):
         return "".join(difflib.unified_diff(before, after, str(self.path), str(self.path)))
 
 
+class OtherPolicy(NamedTuple):
+    """A policy that changes too, because it extends a file that does."""
+
+    path: Path
+    old: LoadedPolicy
+    new: LoadedPolicy
+
+
 class EditedPolicy(NamedTuple):
     """A policy before and after, and its files' texts."""
 
     old: LoadedPolicy
     new: LoadedPolicy
     files: tuple[FileEdit, ...]  # only those that change
+    others: tuple[OtherPolicy, ...]  # in the same folder
 
 
 def edit_policy(
@@ -60,7 +71,8 @@ def edit_policy(
 
     `where_written`: what stands in the file that this one extends, or has its nearest parent there, is
     changed there, for all who extend it; otherwise everything is written into `path`.  Raises
-    `EditError`, and `PolicyError` where the file or the result is unsound; nothing has been written then.
+    `EditError`, and `PolicyError` where the file or the result is unsound, also that of another policy
+    that extends the changed file; nothing has been written then.
     """
     old = read_policy(path, env)
     by_file: dict[Path, dict[KeyPath, Value]] = {}
@@ -69,7 +81,7 @@ def edit_policy(
     edits = tuple(_edit(file, wanted) for file, wanted in by_file.items())
     new = read_policy(path, env, {edit.path: edit.after for edit in edits})
     files = tuple(edit for edit in edits if edit.before != edit.after)
-    edited = EditedPolicy(old, new, files)
+    edited = EditedPolicy(old, new, files, tuple(_others(path, files)))
     if not dry_run:
         for edit in edited.files:
             _replace(edit)
@@ -80,6 +92,23 @@ def written(path: Path, key: KeyPath) -> Any:
     """The value as it stands in the policy file at `path`, else in the one it extends, else None."""
     found, depth = _find(_plain(_place(path, key)), key)
     return found if depth == len(key) else None
+
+
+def _others(path: Path, edits: tuple[FileEdit, ...]) -> Iterator[OtherPolicy]:
+    """The sound policies beside a changed file that extend it, `path` itself left out."""
+    for edit in edits:
+        for other in sorted(edit.path.parent.glob("*.y*ml")):
+            if other.samefile(path):
+                continue
+            try:
+                old = read_policy(other, env := Placeholders(os.environ))
+            except PolicyError:
+                continue  # it cannot be served now either, and whoever wants it will be told
+            if old.config.extends is None:
+                continue
+            base = other.parent / old.config.extends
+            if base.samefile(edit.path):
+                yield OtherPolicy(other, old, read_policy(other, env, {base: edit.after}))
 
 
 def _place(path: Path, key: KeyPath) -> Path:

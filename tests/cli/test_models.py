@@ -110,6 +110,52 @@ def test_file_without_one_id_is_a_line_and_exit_2(
     assert line.startswith(f"{source}/qa_agent/model_id.txt: got ")
 
 
+def test_byte_order_mark_of_a_windows_editor_is_no_part_of_the_id(shipped: Path, tmp_path: Path) -> None:
+    source = write_models(tmp_path, qa_agent="\ufeffft:new\r\n")
+    assert main(["models", "import", "--from", source, "--policy", str(shipped)]) == 0
+    assert finetuned(shipped, "qa_agent") == "ft:new"
+
+
+def test_every_policy_that_extends_the_changed_file_says_who_moves(shipped: Path, tmp_path: Path) -> None:
+    argv = ("--from", write_models(tmp_path, qa_agent="ft:new"), "--policy", str(shipped), "--dry-run")
+    people, machines = splitlane("models", "import", *argv), splitlane("models", "import", *argv, "--json")
+    others = json.loads(machines.stdout)["others"]
+    assert set(others) == {str(shipped.parent / f"{name}.yaml") for name in ("demo", "dev", "staging")}
+    assert all(f"\n{path} extends the same file and changes too:\n" in people.stdout for path in others)
+    staging = others[str(shipped.parent / "staging.yaml")]["agents"]["qa_agent"]
+    assert (staging["models"][0]["share"], staging["models"][0]["new"]["model"]) == (1.0, "ft:new")
+
+
+def test_change_that_makes_another_policy_unsound_is_not_written(
+    shipped: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # A new agent is beside the others, so it needs a salt wherever compat is unleash.
+    other = shipped.parent / "other.yaml"
+    salts = "".join(f"  {name}_agent: {{salt: s}}\n" for name in ("qa", "content", "legal", "support", "analyst"))
+    other.write_text(f"extends: _shared.yaml\nenvironment: other\ncompat: unleash\nagents:\n{salts}")
+    before = (shipped.parent / "_shared.yaml").read_bytes()
+    source = write_models(tmp_path, new_agent="ft:new")
+    argv = ["models", "import", "--from", source, "--policy", str(shipped), "--fallback", "open-mistral-7b"]
+    assert main(argv) == 2
+    assert "agents.new_agent.salt" in capsys.readouterr().err
+    assert (shipped.parent / "_shared.yaml").read_bytes() == before
+
+
+def test_model_that_comes_through_a_variable_is_not_overwritten(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FT_QA", "ft:one")
+    path = tmp_path / "p.yaml"
+    path.write_text("""\
+upstreams: {up: {base_url: "http://a"}}
+agents: {qa_agent: {fine_tuned: "${FT_QA}", fallback: base}}
+""")
+    before = path.read_bytes()
+    assert main(["models", "import", "--from", write_models(tmp_path, qa_agent="ft:two"), "--policy", str(path)]) == 2
+    assert "agents.qa_agent.fine_tuned comes through ${…}" in capsys.readouterr().err
+    assert path.read_bytes() == before
+
+
 def test_empty_folder_and_a_map_without_jobs_are_exit_2(
     shipped: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,6 +7,8 @@
 Changing a bucket is a breaking change: tests/vectors/assignment.json pins it.
 """
 
+from typing import NamedTuple
+
 import mmh3
 
 from proxy.policy.snapshot import AgentPolicy
@@ -39,6 +41,23 @@ def assign(agent: AgentPolicy, user: bytes | None) -> Decision:
     bucket = bucket_of(hashed)
     finetuned = (hashed % 100) + 1 <= agent.percentage if agent.unleash else bucket < agent.threshold
     return Decision(*_FINETUNED, bucket) if finetuned else Decision(*_BASELINE, bucket)
+
+
+class Explanation(NamedTuple):
+    """Why a user has the variant that `assign` gives."""
+
+    hash: int  # unsigned, 32 bits
+    bucket: int  # 0 … 9999
+    variant: Variant
+    enters_at: float  # the lowest percentage at which the user is fine-tuned
+
+
+def explain(agent: AgentPolicy, user: bytes) -> Explanation:
+    """What `assign` did with a user, in numbers; the user is not blank: without one, nothing is hashed."""
+    hashed = murmur3(agent.salt, user)
+    bucket = bucket_of(hashed)
+    enters_at = float(hashed % 100 + 1) if agent.unleash else (bucket + 1) / 100
+    return Explanation(hashed, bucket, assign(agent, user).variant, enters_at)
 
 
 def override(requested: bytes) -> Decision | None:

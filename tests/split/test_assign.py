@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.policy.snapshot import AgentPolicy
-from proxy.split.assign import BUCKETS, UNASSIGNED, assign, bucket_of, murmur3, override
+from proxy.split.assign import BUCKETS, UNASSIGNED, assign, bucket_of, explain, murmur3, override
 from proxy.words import Assignment, Decision, Variant
 from tests.policy.samples import compiled
 
@@ -201,6 +201,39 @@ def test_unleash_cohorts_are_nested(user: bytes, one: int, other: int) -> None:
     low, high = sorted((one, other))
     before, after = (agent_of(percentage, extra=UNLEASH) for percentage in (low, high))
     assert not (finetuned(before, user) and not finetuned(after, user))
+
+
+# --- the explanation ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("vector", VECTORS["assignments"], ids=lambda vector: f"{vector['agent']}-{vector['user']}")
+def test_explanation_has_the_vectors_numbers(vector: dict[str, Any]) -> None:
+    agent = agent_of(10, vector["agent"], FINETUNES[vector["agent"]])
+    explained = explain(agent, vector["user"].encode())
+    assert (explained.hash, explained.bucket) == (vector["hash"], vector["bucket"])
+    assert explained.enters_at == (vector["bucket"] + 1) / 100
+
+
+@pytest.mark.parametrize("compat", ["", UNLEASH])
+@given(user=users, percentage=st.integers(0, 100))
+def test_explained_user_is_finetuned_from_the_percentage_named_and_not_below(
+    compat: str, user: bytes, percentage: int
+) -> None:
+    explained = explain(agent_of(percentage, extra=compat), user)
+    assert explained.variant is assign(agent_of(percentage, extra=compat), user).variant
+    assert (explained.variant is Variant.FINETUNED) == (percentage >= explained.enters_at)
+    assert finetuned(agent_of(explained.enters_at, extra=compat), user)
+
+
+@pytest.mark.parametrize(
+    ("switches", "expected"),
+    [
+        ("ab_testing: {enabled: false}", Variant.FINETUNED),
+        ("models: {use_finetuned: false}", Variant.BASELINE),
+    ],
+)
+def test_explanation_follows_the_switches(switches: str, expected: Variant) -> None:
+    assert explain(agent_of(10, switches=switches), b"user-1").variant is expected
 
 
 # --- the override -----------------------------------------------------------------------------------

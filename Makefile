@@ -1,15 +1,25 @@
 # make demo: the main job on the embedded stub, with the real OpenAI SDK as the client.
-# make test: lint, types and every test.  Both set up from nothing.
-PYTHON ?= python3
-VENV   ?= .venv
-BIN    := $(VENV)/bin
+# make test: lint, types and every test.  Both set up from nothing, and run the checkout as it is.
+# make test-compiled, make bench: the same on an installed wheel, whose request path is compiled.
+PYTHON   ?= python3
+VENV     ?= .venv
+BIN      := $(VENV)/bin
+COMPILED := $(VENV)-compiled
+PACKAGED := pyproject.toml hatch_build.py $(shell find proxy policies -name '*.py' -o -name '*.yaml' -o -name '*.json')
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test test-compiled lint bench clean
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@
+
+$(COMPILED)/.ready: $(PACKAGED)
+	$(PYTHON) -m venv $(COMPILED)
+	$(COMPILED)/bin/pip install --quiet --upgrade pip
+	$(COMPILED)/bin/pip install --quiet '.[dev]'
+	$(COMPILED)/bin/pip install --quiet --force-reinstall --no-deps .
 	touch $@
 
 demo: $(VENV)/.ready
@@ -18,13 +28,20 @@ demo: $(VENV)/.ready
 test: $(VENV)/.ready lint
 	$(BIN)/python -m pytest
 
+# Safe path and appended imports: `proxy` is the installed one, in the tests and in what they start.
+test-compiled: export PYTHONSAFEPATH = 1
+test-compiled: $(COMPILED)/.ready
+	$(COMPILED)/bin/splitlane --version | grep -F '(compiled)'
+	$(COMPILED)/bin/python -m pytest --import-mode=append \
+		tests/wire tests/split tests/exchange tests/upstream tests/telemetry tests/integration
+
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.ready
-	$(BIN)/python -m bench
+bench: $(COMPILED)/.ready
+	$(COMPILED)/bin/python -m bench
 
 clean:
-	rm -rf $(VENV) bench/run
+	rm -rf $(VENV) $(COMPILED) build bench/run

@@ -11,13 +11,13 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
-from bench.plan import ROOT, RUN, BenchError
+from bench.plan import RUN, BenchError
 
 READY_SECONDS = 20.0
 STOP_SECONDS = 5.0  # long enough for an idle server to leave by itself; a measured one owes us no drain
@@ -177,18 +177,11 @@ class Fleet:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=RUN,
-                env=_environment(),
                 start_new_session=True,
             )
             process = Process(name, popen, log, in_workers)
             self._running.append(process)
         return process
-
-
-def _environment() -> Mapping[str, str]:
-    """Ours, with this checkout first on Python's path: the children run in the run folder."""
-    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
 def _raise_file_limit() -> None:

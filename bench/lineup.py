@@ -9,7 +9,7 @@ import yaml
 
 from bench.contenders import UPSTREAM, Contender
 from bench.fleet import Fleet, Process, answers, find_tools
-from bench.plan import HERE, RUN, BenchError, Plan
+from bench.plan import HERE, RUN, BenchError, Plan, own_program
 
 POLICY = HERE / "policy.yaml"
 DEFAULT_STREAMS = 500  # the policy's default limits (512 connections) hold this many
@@ -26,7 +26,7 @@ def start_fixed_upstream(fleet: Fleet, core: int) -> Process:
 def start_stream_upstream(fleet: Fleet, plan: Plan, *, hold: bool) -> Process:
     """Our own upstream of stamped chunks; with `hold` each stream stops after its first chunk."""
     _check_free("sse-upstream", UPSTREAM)
-    argv = [sys.executable, "-m", "bench.sse_upstream", "--port", str(urlsplit(UPSTREAM).port)]
+    argv = [*own_program("sse_upstream"), "--port", str(urlsplit(UPSTREAM).port)]
     argv += ["--chunks", str(plan.chunks), "--interval-ms", str(plan.interval_ms)]
     if hold:
         argv.append("--hold")

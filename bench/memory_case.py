@@ -1,12 +1,11 @@
 """Memory: VmRSS of the proxy after start, and per stream with many idle ones open."""
 
-import sys
 import time
 
 from bench.contenders import Contender
 from bench.fleet import Fleet, Process, has_written
 from bench.lineup import start_contender, start_stream_upstream
-from bench.plan import Plan
+from bench.plan import Plan, own_program
 from bench.report import Column, Outcome
 from bench.sse_client import OPEN
 
@@ -59,7 +58,7 @@ def _measure(fleet: Fleet, plan: Plan, contender: Contender) -> dict[str, object
 
 def _hold(fleet: Fleet, plan: Plan, contender: Contender, streams: int, server: Process) -> int:
     """The server's memory, in KiB, while `streams` streams are open and idle."""
-    argv = [sys.executable, "-m", "bench.sse_client", "--hold", "--streams", str(streams)]
+    argv = [*own_program("sse_client"), "--hold", "--streams", str(streams)]
     argv += ["--port", str(contender.sse_port)]
     client = fleet.start(f"sse-client-{contender.name}", argv, core=plan.cores.load, ready=has_written(OPEN))
     time.sleep(SETTLE_SECONDS)

@@ -1,6 +1,7 @@
 """What one run was asked to do, and where things are."""
 
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,17 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 RUN = HERE / "run"  # pid files, logs, temporary files; not in git
 RESULTS = HERE / "results"
+
+
+def own_program(module: str) -> list[str]:
+    """How one of this package's programs is started in the run folder.
+
+    The checkout comes last on its path, and on nobody else's: the proxy that is measured is the installed one.
+    """
+    start = (
+        f"import runpy, sys; sys.path.append({str(ROOT)!r}); runpy.run_module('bench.{module}', run_name='__main__')"
+    )
+    return [sys.executable, "-c", start]
 
 
 class BenchError(Exception):

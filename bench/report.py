@@ -87,6 +87,7 @@ def machine() -> dict[str, object]:
         "cores": os.cpu_count(),
         "kernel": platform.release(),
         "python": platform.python_version(),
+        "splitlane": _first_line(sys.executable, "-P", "-m", "proxy", "--version").removeprefix("splitlane "),
         **{name: metadata.version(name) for name in packages},
         "nginx": _first_line(find_tools("nginx")["nginx"], "-v").removeprefix("nginx version: nginx/"),
         "wrk": _first_line(find_tools("wrk")["wrk"], "-v").partition(" Copyright")[0].removeprefix("wrk "),

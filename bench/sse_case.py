@@ -2,14 +2,13 @@
 
 import json
 import statistics
-import sys
 import time
 from dataclasses import asdict, dataclass
 
 from bench.contenders import YARDSTICK, Contender
 from bench.fleet import Fleet, Process
 from bench.lineup import start_contender, start_stream_upstream
-from bench.plan import Plan
+from bench.plan import Plan, own_program
 from bench.report import Column, Outcome
 from bench.spread import median_and_range
 from bench.sse_client import SLACK_SECONDS
@@ -79,7 +78,7 @@ def run(plan: Plan) -> Outcome:
 
 
 def _client(fleet: Fleet, plan: Plan, contender: Contender, *, streams: int) -> dict[str, float]:
-    argv = [sys.executable, "-m", "bench.sse_client", "--port", str(contender.sse_port)]
+    argv = [*own_program("sse_client"), "--port", str(contender.sse_port)]
     argv += ["--streams", str(streams), "--chunks", str(plan.chunks), "--interval-ms", str(plan.interval_ms)]
     longest = plan.chunks * plan.interval_ms / 1000 + 2 * SLACK_SECONDS + streams / 100
     output = fleet.run(f"sse-client-{contender.name}", argv, core=plan.cores.load, timeout=longest)

@@ -19,4 +19,12 @@ The folders are the stages of a request; imports point down this list or into `w
     words       small frozen types everybody may import
 """
 
+from importlib.util import find_spec
+
 __version__ = "0.1.0"
+
+
+def is_compiled() -> bool:
+    """Whether the request path runs compiled: it does in an installed wheel, and not in a checkout."""
+    spec = find_spec("proxy.exchange.exchange")
+    return spec is not None and not (spec.origin or "").endswith(".py")

@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from proxy import __version__
+from proxy import __version__, is_compiled
 from proxy.cli import demo, serve
 from proxy.stub import command as stub
 
@@ -15,7 +15,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="splitlane",
         description="Splits an orchestrator's LLM traffic between fine-tuned models and a baseline.",
     )
-    parser.add_argument("--version", action="version", version=f"splitlane {__version__}")
+    build = "compiled" if is_compiled() else "pure Python"
+    parser.add_argument("--version", action="version", version=f"splitlane {__version__} ({build})")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, module, text in (
         ("serve", serve, "run the proxy"),

@@ -62,7 +62,6 @@ class Reply:
     _size = 0
     _watch_end = False  # no length: only a stream's own words tell that it is complete
     _finished = False  # … and they have been said
-    _client: Client | None = None
     _closed = False  # the upstream will send no more
 
     def __init__(self, loop: asyncio.AbstractEventLoop, timeouts: TimeoutsPolicy, total: float) -> None:
@@ -71,6 +70,7 @@ class Reply:
         self.settled: asyncio.Future[None] = loop.create_future()
         self._total = total
         self._held: list[bytes] = []
+        self._client: Client | None = None
 
     def expect_stream(self, *, strip_usage: bool, buffer_up_to: int = 0) -> None:
         """A stream was asked for; `buffer_up_to` bytes of it are held to its end."""

@@ -78,7 +78,7 @@ class ClientConnection(asyncio.Protocol):
     """A client's connection.  The httptools parser calls the methods named like its callbacks."""
 
     __slots__ = (
-        "_arriving", "_broken", "_dog", "_fields", "_head", "_heading", "_lingering", "_loop", "_parser",
+        "_arriving", "_broken", "_deaf", "_dog", "_fields", "_head", "_heading", "_lingering", "_loop", "_parser",
         "_paused", "_request", "_stalled", "_task", "_unsent", "_url", "_waiting", "_wake", "listener",
         "source", "stopping", "transport",
     )  # fmt: skip
@@ -102,6 +102,7 @@ class ClientConnection(asyncio.Protocol):
         self._stalled = False  # the client reads too slowly, or not at all
         self._unsent = 0  # bytes it had not taken when last looked at
         self._lingering = False
+        self._deaf = False  # what still comes is dropped: the connection is broken, or lingers
         self.source: Source | None = None
         self.stopping = False
         self.transport = cast("asyncio.Transport", None)  # set before anyone sees the connection
@@ -127,7 +128,7 @@ class ClientConnection(asyncio.Protocol):
             self._task.cancel()
 
     def data_received(self, data: bytes) -> None:
-        if self._lingering or self._broken is not None:
+        if self._deaf:
             return
         try:
             if len(data) > MAX_HEAD and self._arriving is None and data.find(b"\r\n\r\n", 0, MAX_HEAD) < 0:
@@ -308,6 +309,7 @@ class ClientConnection(asyncio.Protocol):
         if self._broken is not None:
             return
         self._broken = answer
+        self._deaf = True
         if self._arriving is not None:
             self._arriving.break_off()
         else:
@@ -350,7 +352,7 @@ class ClientConnection(asyncio.Protocol):
         """Close once all is written; with `read_on`, drop what the client still sends for a while."""
         transport = self.transport
         if read_on and not transport.is_closing():
-            self._lingering = True
+            self._lingering = self._deaf = True
             transport.write_eof()
             self.resume_reading()
             self._dog.set(self._loop.time() + LINGER)
@@ -374,6 +376,7 @@ class ClientConnection(asyncio.Protocol):
         elif self._heading and request is None and not self._lingering:
             self._heading = False
             self._broken = _SLOW_HEAD
+            self._deaf = True
             self._wake_up()
         elif self._stalled and self.transport.get_write_buffer_size() < self._unsent:
             self.pause_writing()  # slow, but it reads: its time runs anew

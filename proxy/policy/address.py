@@ -1,13 +1,17 @@
-"""URLs of a policy, taken apart.  Pure."""
+"""URLs and addresses of a policy, taken apart.  Pure."""
 
 import ipaddress
 import re
 from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
+from proxy.policy.snapshot import Address
+
 _FORM = "scheme://host[:port][/prefix] with http or https, without user, query or fragment"
+_LISTENED_FORM = "HOST:PORT, [V6]:PORT or :PORT"
 _URL = re.compile(r"[A-Za-z0-9._~:/%@!$&'()*+,;=?#\[\]-]+")
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?\.?")
+_LISTENED = re.compile(r"(?:\[(?P<v6>[^\]]*)\]|(?P<host>[^:\[\]]*)):(?P<port>[0-9]{1,5})")
 _VERSIONED = re.compile(r"/v1(/chat/completions)?$")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -42,6 +46,22 @@ def check_http_url(text: str) -> str:
     """The text, if it is an http or https URL without a user; `ValueError` otherwise."""
     _split(text)
     return text
+
+
+def parse_address(text: str) -> Address:
+    """`HOST:PORT`, `[V6]:PORT` or `:PORT` (all IPv4 addresses) in its parts; `ValueError` says what was expected."""
+    found = _LISTENED.fullmatch(text)
+    if found is None or int(found["port"]) > 65535:
+        raise ValueError(_LISTENED_FORM)
+    if found["v6"] is not None:
+        try:
+            return Address(str(ipaddress.IPv6Address(found["v6"])), int(found["port"]))
+        except ValueError:
+            raise ValueError(_LISTENED_FORM) from None
+    host = found["host"] or "0.0.0.0"  # noqa: S104 what `:PORT` asks for
+    if not _HOST.fullmatch(host):
+        raise ValueError(_LISTENED_FORM)
+    return Address(host, int(found["port"]))
 
 
 def _split(text: str) -> SplitResult:

@@ -4,9 +4,11 @@ from collections.abc import Mapping
 
 import orjson
 
-from proxy.policy.address import parse_base_url
-from proxy.policy.config import AgentConfig, FallbackConfig, PolicyConfig, TargetConfig
+from proxy.policy.address import parse_address, parse_base_url
+from proxy.policy.config import AgentConfig, PolicyConfig, TargetConfig
+from proxy.policy.config_fallback import FallbackConfig
 from proxy.policy.config_identity import IdentityConfig, parse_source
+from proxy.policy.config_prices import PriceConfig
 from proxy.policy.config_upstream import UpstreamConfig
 from proxy.policy.snapshot import (
     AgentPolicy,
@@ -14,13 +16,15 @@ from proxy.policy.snapshot import (
     FallbackPolicy,
     IdentityPolicy,
     LimitsPolicy,
+    ListenPolicy,
     Policy,
     PoolPolicy,
+    Price,
     Target,
     TimeoutsPolicy,
     UpstreamPolicy,
 )
-from proxy.words import Failure
+from proxy.words import Dialect, Failure
 
 VARIANT_HEADER = b"x-splitlane-variant"  # ours, so no upstream ever sees it
 
@@ -65,6 +69,7 @@ def compile_policy(config: PolicyConfig, digest: str) -> Policy:
         fallback=_fallback(config.fallback, enabled=config.models.fallback_enabled),
         limits=LimitsPolicy(**config.limits.model_dump()),
         log_level=config.observability.log_level,
+        listen=ListenPolicy(parse_address(config.listen.data), parse_address(config.listen.admin)),
     )
 
 
@@ -110,7 +115,8 @@ def _agent(
 ) -> AgentPolicy:
     def target(written: TargetConfig) -> Target:
         upstream = default if written.upstream is None else upstreams[written.upstream]
-        return Target(upstream, written.model, orjson.dumps(written.model))
+        price = _price(written.model, upstream.dialect, policy.prices)
+        return Target(upstream, written.model, orjson.dumps(written.model), price)
 
     percentage = _effective_percentage(config, policy)
     salt = config.salt if config.salt is not None else f"{name}/{config.fine_tuned.model}"
@@ -132,6 +138,16 @@ def _agent(
         hashed=salt.encode() + b":",
         total=max(finetuned.upstream.timeouts.total, baseline.upstream.timeouts.total),
     )
+
+
+def _price(model: str, dialect: Dialect, prices: Mapping[str, PriceConfig]) -> Price | None:
+    """The model's own entry, else that of the longest pattern it begins with."""
+    patterns = [pattern for pattern in prices if pattern.endswith("*") and model.startswith(pattern[:-1])]
+    found = prices.get(model) or prices.get(max(patterns, key=len, default=""))
+    if found is None:
+        return None
+    cached = getattr(found.cached_input, dialect.value)
+    return Price(found.input, found.output, found.input if cached is None else cached)
 
 
 def _effective_percentage(agent: AgentConfig, policy: PolicyConfig) -> float:

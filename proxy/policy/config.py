@@ -4,11 +4,23 @@ Durations are seconds and sizes bytes once parsed.  A section that is left out h
 here; budgets, prices, store and alerting have none, because no number is right for everybody.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    TypeAdapter,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
 
+from proxy.policy.address import parse_address
+from proxy.policy.config_fallback import FallbackConfig
 from proxy.policy.config_identity import IdentityConfig
+from proxy.policy.config_prices import ModelPattern, PriceConfig
 from proxy.policy.config_rollout import RolloutConfig
 from proxy.policy.config_upstream import UpstreamConfig
 from proxy.policy.facts import facts_of, gather_facts, known_upstream
@@ -17,6 +29,7 @@ from proxy.policy.fields import (
     Duration,
     Flag,
     HttpUrl,
+    ListenAddress,
     Name,
     Percentage,
     PositiveDuration,
@@ -25,6 +38,7 @@ from proxy.policy.fields import (
     Size,
     StoreUrl,
     Text,
+    form,
     number,
     whole,
 )
@@ -33,8 +47,12 @@ from proxy.policy.fields import (
 class TargetConfig(Section):
     """A model at an upstream; written as the model's id alone, it is on the default upstream."""
 
+    short_form: ClassVar[JsonSchemaValue | None] = TypeAdapter(Text).json_schema()
+
     upstream: Annotated[str, AfterValidator(known_upstream)] | None = None
+    """Where the model is served."""
     model: Text
+    """The model's id; `fine_tuned: ID` and `fallback: ID` are short for a mapping with nothing else."""
 
     @model_validator(mode="before")
     @classmethod
@@ -52,10 +70,15 @@ class AgentConfig(Section):
     fine_tuned: TargetConfig
     fallback: TargetConfig  # the baseline
     max_tokens: Annotated[int, whole(1)] | None = None  # both only where the client sent none
+    """Added where the client sent neither `max_tokens` nor `max_completion_tokens`."""
     temperature: Annotated[float, number(0, 2)] | None = None
+    """Added where the client sent none."""
     rollout_percentage: Percentage | None = None  # left out: ab_testing's
+    """This agent's own share."""
     compat: Compat | None = Field(default=None, validate_default=True)  # left out: the policy's
+    """This agent's own way of assigning."""
     salt: Text | None = Field(default=None, validate_default=True)
+    """Salts the hash; pin it to keep a cohort across a new fine-tune. With `unleash`: the flag's groupId."""
 
     @field_validator("compat")
     @classmethod
@@ -82,127 +105,103 @@ def _check_agent_name(name: str) -> str:
     return name
 
 
-AgentName = Annotated[Name, AfterValidator(_check_agent_name)]
+AgentName = Annotated[Name, AfterValidator(_check_agent_name), form(r"^(?!other$)[A-Za-z0-9._-]{1,64}$")]
 
 
 class ModelsConfig(Section):
     """The two main switches."""
 
     use_finetuned: Flag = True
+    """Off: everybody is on the baseline."""
     fallback_enabled: Flag = True
+    """Off: a failing fine-tune's answer goes to the client as it is."""
 
 
 class AbTestingConfig(Section):
     """Off: everybody is fine-tuned.  On: this share of the users, unless the agent says otherwise."""
 
     enabled: Flag = True
+    """Off: everybody is fine-tuned."""
     rollout_percentage: Percentage = 10.0
-
-
-class FallbackOnConfig(Section):
-    """Which failures of the fine-tune the baseline answers."""
-
-    connect: Flag = True
-    timeout: Flag = True
-    rate_limited: Flag = Field(default=True, alias="429")
-    server_error: Flag = Field(default=True, alias="5xx")
-    model_gone: Flag = True
-    bad_body: Flag = True
-    empty: Flag = True
-    context_length: Flag = False  # the baseline's window is no larger as a rule: twice the wait, one answer
-    auth: Flag = False  # a wrong key is for a person to fix, not to hide
-
-
-class RetryConfig(Section):
-    """Further attempts on the same target."""
-
-    finetuned: Annotated[int, whole(0, 2)] = 0  # the baseline is the fine-tune's retry
-    baseline: Annotated[int, whole(0, 2)] = 1
-    max_wait: Duration = 2.0
-
-
-class RetryBudgetConfig(Section):
-    """Retries per request, and how many a second are always allowed."""
-
-    ratio: Annotated[float, number(0, 1)] = 0.2  # as in Finagle and linkerd
-    min: Annotated[int, whole(0)] = 3
-
-
-class BreakerConfig(Section):
-    """When calls to a failing fine-tune stop for a while."""
-
-    failures: Annotated[int, whole(1)] = 5
-    window: PositiveDuration = 30.0
-    open: PositiveDuration = 30.0
-
-
-class FallbackConfig(Section):
-    """When and how often another attempt is made."""
-
-    on: FallbackOnConfig = FallbackOnConfig()
-    retry: RetryConfig = RetryConfig()
-    buffer_stream: Flag = False
-    retry_budget: RetryBudgetConfig = RetryBudgetConfig()
-    breaker: BreakerConfig = BreakerConfig()
+    """The share of users that is fine-tuned."""
 
 
 class BudgetsConfig(Section):
     """Money in US dollars; left out: no limit."""
 
     hourly_usd: Annotated[float, number(0, 1e9, above=True)] | None = None
+    """US dollars per hour."""
     daily_usd: Annotated[float, number(0, 1e9, above=True)] | None = None
+    """US dollars per day."""
     on_exceeded: Literal["baseline", "reject", "warn"] = "baseline"
-
-
-class PriceConfig(Section):
-    """US dollars per million tokens."""
-
-    input: Annotated[float, number(0, 1e6)]
-    output: Annotated[float, number(0, 1e6)]
-
-
-def _check_model_pattern(pattern: str) -> str:
-    if "*" in pattern[:-1]:
-        raise ValueError("a model's id, or the start of one followed by a single *")
-    return pattern
-
-
-ModelPattern = Annotated[Text, AfterValidator(_check_model_pattern)]
+    """What happens then."""
 
 
 class StoreConfig(Section):
     """Where records go; without a URL they are not kept."""
 
     url: StoreUrl | None = None
+    """`sqlite:///FILE` or `postgresql://…`."""
     retention: PositiveDuration = 30 * 86400.0
+    """How long records are kept."""
 
 
 class ObservabilityConfig(Section):
     """Logs, and where metrics and traces are sent."""
 
     enabled: Flag = True
+    """Whether metrics and traces are exported. `/metrics` on the admin listener is always there."""
     export_endpoint: HttpUrl | None = None
+    """An OTLP endpoint."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Logs are JSON lines on standard error; `debug` has one line per request."""
 
 
 class AlertingConfig(Section):
     """Notices of brake, rollback, budget and bad reload."""
 
     enabled: Flag = True
+    """Whether notices of brake, rollback, budget and bad reload are sent."""
     slack_webhook: SecretUrl | None = None
+    """Where they are sent."""
+
+
+class ListenConfig(Section):
+    """Where the two listeners are; the command line's `--listen` and `--admin` win."""
+
+    data: ListenAddress = "127.0.0.1:8080"  # a sidecar serves its own pod and nobody else
+    """Where requests come in: `HOST:PORT`, `[V6]:PORT`, or `:PORT` for all IPv4 addresses."""
+    admin: ListenAddress = "127.0.0.1:8081"
+    """Where `/livez`, `/readyz` and `/metrics` are; another address than `listen.data`."""
+
+    @field_validator("admin")
+    @classmethod
+    def _another_than_data(cls, admin: str, info: ValidationInfo) -> str:
+        data = info.data.get("data")
+        if data is not None and parse_address(admin) == parse_address(data) and parse_address(admin).port:
+            raise ValueError("another address than listen.data")
+        return admin
 
 
 class LimitsConfig(Section):
     """What one process holds at most, and for how long."""
 
     max_in_flight: Annotated[int, whole(1)] = 1024
+    """Requests being served."""
     max_body: Size = 32 << 20
+    """One chat request's body."""
     max_buffered: Size = 512 << 20
+    """All chat bodies in flight together; at least `limits.max_body`."""
     request_headers: PositiveDuration = 10.0
+    """A request's head, from its first byte."""
     request_body: PositiveDuration = 30.0
+    """A chat request's body; for a streamed pass-through body, the time between two pieces."""
     write_stall: PositiveDuration = 60.0
+    """How long a client may take nothing of an answer."""
     drain: Duration = 25.0  # 5 s below Kubernetes' default terminationGracePeriodSeconds
+    """How long requests in flight may go on after SIGTERM."""
     drain_delay: Duration = 0.0
+    """How long new connections are still accepted after SIGTERM."""
 
     @field_validator("max_buffered")
     @classmethod
@@ -212,20 +211,35 @@ class LimitsConfig(Section):
         return max_buffered
 
 
-class PolicyConfig(Section):
-    """A whole policy file.  Made by `validate_policy` only: references are checked against the rest."""
+# The one value without `${…}`: it is read before there is anything to expand.
+ExtendsPath = Annotated[
+    Text, WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 256, "not": {"pattern": r"\$\{"}})
+]
 
+
+class PolicyConfig(Section):
+    """A policy file of Splitlane."""  # made by `validate_policy` only: references are checked against the rest
+
+    extends: ExtendsPath | None = None  # followed by `load` before anything is validated
+    """Another policy file, relative to this one, for what this one leaves out."""
     environment: Name = "production"
+    """Shown in the log line at start; decides nothing."""
+    listen: ListenConfig = ListenConfig()
     upstreams: dict[Name, UpstreamConfig]
+    """Places where models are served, by name; at least one."""
     default_upstream: str = Field(default="", validate_default=True)
+    """Where models without an upstream are, and where unknown agents' requests go."""
     identity: IdentityConfig = IdentityConfig()
     models: ModelsConfig = ModelsConfig()
     compat: Compat = "native"  # unleash: assign as an existing Unleash flag does; an agent may override it
+    """`unleash`: assign as an existing Unleash flag does; needs whole percentages and each agent's `salt`."""
     agents: dict[AgentName, AgentConfig] = Field(default_factory=dict)
+    """Agents by name, each with its two models."""
     ab_testing: AbTestingConfig = AbTestingConfig()
     fallback: FallbackConfig = FallbackConfig()
     budgets: BudgetsConfig = BudgetsConfig()
     prices: dict[ModelPattern, PriceConfig] = Field(default_factory=dict)
+    """What tokens cost, by a model's id, or the start of one followed by `*`."""
     rollout: RolloutConfig = RolloutConfig()
     store: StoreConfig = StoreConfig()
     observability: ObservabilityConfig = ObservabilityConfig()

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from proxy.policy.facts import known_agent
-from proxy.policy.fields import Flag, Section
+from proxy.policy.fields import Flag, Section, form
 from proxy.policy.snapshot import Source
 
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")  # RFC 9110 §5.6.2, baggage keys alike
@@ -79,9 +79,13 @@ def _check_digest(text: str) -> str:
     return digest
 
 
-AgentSource = Annotated[str, AfterValidator(_check_agent_source)]
-UserSource = Annotated[str, AfterValidator(_check_user_source)]
-Digest = Annotated[str, AfterValidator(_check_digest)]
+_VALUED = rf"(header|baggage):{_TOKEN.pattern}|(body|metadata):{_FIELD.pattern}|default"
+
+AgentSource = Annotated[
+    str, AfterValidator(_check_agent_source), form(rf"^(path|model|key|{_VALUED}:[A-Za-z0-9._-]{{1,64}})$")
+]
+UserSource = Annotated[str, AfterValidator(_check_user_source), form(rf"^({_VALUED}:.{{1,256}})$")]
+Digest = Annotated[str, AfterValidator(_check_digest), form("^[0-9a-fA-F]{64}$")]
 KnownAgent = Annotated[str, AfterValidator(known_agent)]
 
 
@@ -95,6 +99,7 @@ class IdentityConfig(Section):
         "metadata:agent",
         "model",
     )
+    """`header:NAME`, `baggage:KEY`, `path`, `body:FIELD`, `metadata:KEY`, `model`, `key`, `default:VALUE`."""
     user: tuple[UserSource, ...] = (
         "header:x-user-id",
         "baggage:user.id",
@@ -102,10 +107,15 @@ class IdentityConfig(Section):
         "body:safety_identifier",
         "metadata:user_id",
     )
+    """The same sources, without `path`, `model` and `key`."""
     keys: dict[Digest, KnownAgent] = Field(default_factory=dict)
+    """For the source `key`: the SHA-256, in hex, of a client's bearer token, and whose it is."""
     on_missing_user: Literal["baseline", "random", "reject"] = "baseline"
+    """A request without a user: the baseline, a draw of its own each time, or 400 `missing_user`."""
     allow_override: Flag = False  # a caller who chooses the variant can spend the fine-tune's money
+    """Whether the request header `x-splitlane-variant: baseline` or `finetuned` forces a variant."""
     forward: Flag = False  # who the user is, is not the upstream's business
+    """Whether identity headers reach the upstream."""
 
     @field_validator("keys")
     @classmethod

@@ -28,20 +28,20 @@ _EXPECTED = {
 }
 
 
-def diagnose(error: ValidationError, root: Node, source: str) -> list[PolicyProblem]:
+def diagnose(error: ValidationError, root: Node) -> list[PolicyProblem]:
     """Every error of the validation, each with its place in the document."""
-    return [_problem(dict(found), root, source) for found in error.errors(include_url=False, include_input=False)]
+    return [_problem(dict(found), root) for found in error.errors(include_url=False, include_input=False)]
 
 
-def _problem(error: dict[str, Any], root: Node, source: str) -> PolicyProblem:
+def _problem(error: dict[str, Any], root: Node) -> PolicyProblem:
     path: Path = error["loc"]
     kind: str = error["type"]
     if path and path[-1] == "[key]":
-        return _bad_key(path[:-1], _expected(error), root, source)
+        return _bad_key(path[:-1], _expected(error), root)
     node, found = root.find(path)
     if kind == "extra_forbidden":
         key = show_unknown_path(path)
-        return PolicyProblem(source, node.line, node.column, key, "an unknown key", _known_keys(path))
+        return PolicyProblem(node.source, node.line, node.column, key, "an unknown key", _known_keys(path))
     if not isinstance(node.value, dict | list):
         path = found  # the rest of the path was made up by a shorthand
     if found != path:
@@ -50,13 +50,13 @@ def _problem(error: dict[str, Any], root: Node, source: str) -> PolicyProblem:
         value = "text"  # which, where a section was expected, may be anything, secrets included
     else:
         value = show_value(node.value, path)
-    return PolicyProblem(source, node.line, node.column, show_path(path), value, _expected(error))
+    return PolicyProblem(node.source, node.line, node.column, show_path(path), value, _expected(error))
 
 
-def _bad_key(path: Path, expected: str, root: Node, source: str) -> PolicyProblem:
+def _bad_key(path: Path, expected: str, root: Node) -> PolicyProblem:
     node, _ = root.find(path)
     value = HIDDEN if path[:-1] == ("identity", "keys") else show_value(path[-1], path)
-    return PolicyProblem(source, node.line, node.column, show_path(path[:-1]), f"the key {value}", expected)
+    return PolicyProblem(node.source, node.line, node.column, show_path(path[:-1]), f"the key {value}", expected)
 
 
 def _wants_structure(kind: str) -> bool:

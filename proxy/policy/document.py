@@ -9,7 +9,7 @@ Built from the parser's events, not by a YAML loader, because the file is a pers
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
@@ -49,6 +49,7 @@ _WORDS: Mapping[str, bool | None] = {
 class Node:
     """A value and where it stands; in a mapping, where its key stands.  Both count from 1."""
 
+    source: str  # the file, as errors show it
     line: int
     column: int
     value: "Scalar | dict[str, Node] | list[Node]"
@@ -60,6 +61,19 @@ class Node:
         if isinstance(self.value, list):
             return [child.plain() for child in self.value]
         return self.value
+
+    def count(self) -> int:
+        """How many values there are, this one included and aliases in full."""
+        return 1 + sum(child.count() for child in self._children())
+
+    def height(self) -> int:
+        """Levels below this one; as costly as the values there."""
+        return max((1 + child.height() for child in self._children()), default=int(isinstance(self.value, dict | list)))
+
+    def _children(self) -> "Iterable[Node]":
+        if isinstance(self.value, dict):
+            return self.value.values()
+        return self.value if isinstance(self.value, list) else ()
 
     def find(self, path: Path) -> "tuple[Node, Path]":
         """The node at `path`, or the last one on the way there, and how far the way went."""
@@ -148,7 +162,7 @@ class _Reader:
             self._refuse(event, (), "deeper nesting", f"at most {MAX_DEPTH} levels")
         before = self._count
         self._grow(event, 1)
-        node = Node(*_position(event), None)
+        node = Node(self._source, *_position(event), None)
         if isinstance(event, yaml.ScalarEvent):
             node.value = resolve(event.value) if event.implicit[0] else event.value
         elif isinstance(event, yaml.MappingStartEvent):
@@ -188,7 +202,7 @@ class _Reader:
             self._refuse(event, path, "an alias of nothing", "an anchor before its alias")
         node, count = self._anchors[event.anchor]
         self._grow(event, count)
-        if len(path) + _height(node) > MAX_DEPTH:  # chained aliases reach deeper than any text does
+        if len(path) + node.height() > MAX_DEPTH:  # chained aliases reach deeper than any text does
             self._refuse(event, (), "deeper nesting", f"at most {MAX_DEPTH} levels")
         line, column = _position(event)
         return replace(node, line=line, column=column)
@@ -205,14 +219,6 @@ class _Reader:
     def _refuse(self, event: yaml.Event, path: Path, value: str, expected: str) -> NoReturn:
         self._report(event, path, value, expected)
         raise PolicyError(tuple(self.problems))
-
-
-def _height(node: Node) -> int:
-    """Levels below a node; as costly as the nodes it holds, which `_grow` has counted."""
-    if not isinstance(node.value, dict | list):
-        return 0
-    children = node.value.values() if isinstance(node.value, dict) else node.value
-    return 1 + max(map(_height, children), default=0)
 
 
 def _position(event: yaml.Event) -> tuple[int, int]:

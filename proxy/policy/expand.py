@@ -2,7 +2,7 @@
 
     ${NAME}            the environment variable; an error where it is unset or empty
     ${NAME:-default}   the variable, or the default where it is unset or empty; the default may be empty
-    ${file:PATH}       a file's text without its last line break; relative to the policy file's folder
+    ${file:PATH}       a file's text without its last line break; relative to the folder of the file it is written in
     $${                the two characters ${ themselves
 
 A key whose whole value expands to nothing (`${NAME:-}`) counts as left out.
@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping
 
 from proxy.policy.document import Node
+from proxy.policy.files import PolicyFiles, UnreadableError
 from proxy.policy.problems import Expanded, Path, PolicyProblem, show_path
 
 MAX_FILE = 64 << 10  # bytes; a secret, not a data set
@@ -30,40 +31,41 @@ class _UnresolvedError(Exception):
         self.expected = expected
 
 
-def expand_document(root: Node, source: str, env: Mapping[str, str]) -> list[PolicyProblem]:
+def expand_document(root: Node, env: Mapping[str, str], files: PolicyFiles) -> list[PolicyProblem]:
     """Expand every text below `root` in place; returns what could not be resolved."""
     problems: list[PolicyProblem] = []
-    _expand(root, (), source, env, problems)
+    _expand(root, (), env, files, problems)
     return problems
 
 
-def _expand(node: Node, path: Path, source: str, env: Mapping[str, str], problems: list[PolicyProblem]) -> None:
+def _expand(node: Node, path: Path, env: Mapping[str, str], files: PolicyFiles, problems: list[PolicyProblem]) -> None:
     if isinstance(node.value, dict):
         for key, child in node.value.items():
-            _expand(child, (*path, key), source, env, problems)
+            _expand(child, (*path, key), env, files, problems)
         node.value = {key: child for key, child in node.value.items() if not _is_left_out(child)}
     elif isinstance(node.value, list):
         for index, child in enumerate(node.value):
-            _expand(child, (*path, index), source, env, problems)
+            _expand(child, (*path, index), env, files, problems)
     # An aliased value is met several times, and what it expanded to is final.
     elif isinstance(node.value, str) and not isinstance(node.value, Expanded) and "${" in node.value:
         try:
-            node.value = Expanded(_expand_text(node.value, pathlib.Path(source).parent, env))
+            node.value = Expanded(_expand_text(node.value, pathlib.Path(node.source).parent, env, files))
         except _UnresolvedError as error:
-            problems.append(PolicyProblem(source, node.line, node.column, show_path(path), error.value, error.expected))
+            place = node.source, node.line, node.column
+            problems.append(PolicyProblem(*place, show_path(path), error.value, error.expected))
 
 
 def _is_left_out(node: Node) -> bool:
     return isinstance(node.value, Expanded) and not node.value
 
 
-def _expand_text(text: str, folder: pathlib.Path, env: Mapping[str, str]) -> str:
+def _expand_text(text: str, folder: pathlib.Path, env: Mapping[str, str], files: PolicyFiles) -> str:
     def replacement(match: re.Match[str]) -> str:
         if match[0] == "$${":
             return "${"
         reference = match[1] or ""
         if reference.startswith("file:"):
-            return _file(reference.removeprefix("file:"), folder)
+            return _file(reference.removeprefix("file:"), folder, files)
         variable = _VARIABLE.fullmatch(reference)
         if variable is None:
             raise _UnresolvedError("another form of ${…}", "${NAME}, ${NAME:-default} or ${file:PATH}")
@@ -77,13 +79,14 @@ def _expand_text(text: str, folder: pathlib.Path, env: Mapping[str, str]) -> str
     return _REFERENCE.sub(replacement, text)
 
 
-def _file(name: str, folder: pathlib.Path) -> str:
+def _file(name: str, folder: pathlib.Path, files: PolicyFiles) -> str:
+    found = f"${{file:{name}}}"
     try:
-        with (folder / name).open("rb") as file:
-            content = file.read(MAX_FILE + 1)
+        content = files.read(folder / name)
         if len(content) > MAX_FILE:
-            raise _UnresolvedError(f"${{file:{name}}}", "a file of at most 64 KiB")
+            raise _UnresolvedError(found, "a file of at most 64 KiB")
         return content.decode().removesuffix("\n").removesuffix("\r")
-    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or NUL in the name
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise _UnresolvedError(f"${{file:{name}}}", f"a readable file ({reason})") from None
+    except UnreadableError as error:
+        raise _UnresolvedError(found, f"a readable file ({error})") from None
+    except UnicodeDecodeError:
+        raise _UnresolvedError(found, "a readable file (not UTF-8 text)") from None

@@ -8,9 +8,20 @@ boolean, as it would had a person typed it.
 import math
 import re
 from collections.abc import Callable
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, SecretStr
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    SecretStr,
+    WithJsonSchema,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
 
 from proxy.policy import address, units
 from proxy.policy.document import resolve
@@ -26,10 +37,35 @@ class Section(BaseModel):
     """A mapping of the policy file: unknown keys are errors, and nothing changes after validation."""
 
     # Inputs stay out of pydantic's own messages: they may be secrets.
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True)
+
+    short_form: ClassVar[JsonSchemaValue | None] = None  # the JSON Schema of what may stand for the whole mapping
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        found = handler(schema)
+        return found if cls.short_form is None else {"anyOf": [cls.short_form, found]}
 
 
-def whole(low: int, high: int | None = None) -> BeforeValidator:
+@dataclass(frozen=True, slots=True, eq=False)  # hashed by identity, because a schema has no hash
+class Written:
+    """How a value is written: the check of it, its JSON Schema, and the way back from the checked value."""
+
+    check: Callable[[object], object]
+    schema: JsonSchemaValue
+    show: Callable[[Any], object] | None = None
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        checked = core_schema.no_info_before_validator_function(self.check, handler(source))
+        if self.show is not None:
+            checked["serialization"] = core_schema.plain_serializer_function_ser_schema(self.show, when_used="json")
+        return checked
+
+    def __get_pydantic_json_schema__(self, _: CoreSchema, __: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return dict(self.schema)
+
+
+def whole(low: int, high: int | None = None) -> Written:
     """A whole number within bounds, both inclusive."""
     bounds = f"from {low} to {high}" if high is not None else f"> {low - 1}" if low else "≥ 0"
     expected = f"a whole number {bounds}"
@@ -40,10 +76,10 @@ def whole(low: int, high: int | None = None) -> BeforeValidator:
             raise ValueError(expected)
         return value
 
-    return BeforeValidator(check)
+    return Written(check, {"type": "integer", "minimum": low} | ({} if high is None else {"maximum": high}))
 
 
-def number(low: float, high: float, *, above: bool = False) -> BeforeValidator:
+def number(low: float, high: float, *, above: bool = False) -> Written:
     """A number within bounds; `above` leaves the lower bound itself out."""
     expected = f"a number > {low:g} and ≤ {high:g}" if above else f"a number from {low:g} to {high:g}"
 
@@ -53,7 +89,12 @@ def number(low: float, high: float, *, above: bool = False) -> BeforeValidator:
             raise ValueError(expected)
         return value
 
-    return BeforeValidator(check)
+    return Written(check, {"type": "number", "exclusiveMinimum" if above else "minimum": low, "maximum": high})
+
+
+def form(pattern: str) -> WithJsonSchema:
+    """The JSON Schema of text in a form."""
+    return WithJsonSchema({"type": "string", "pattern": pattern})
 
 
 def _typed(value: object) -> object:
@@ -81,14 +122,14 @@ def _check_percentage(value: object) -> float:
     return round(percentage, 2)
 
 
-def with_unit(parse: Callable[[str], float]) -> BeforeValidator:
+def with_unit(parse: Callable[[str], float], pattern: str, show: Callable[[Any], str]) -> Written:
     """Text in one of the forms of `units`; a bare number is an error."""
 
     def check(value: object) -> float:
         # parse("") raises for every form, with the words for it.
         return parse(value if isinstance(value, str) else "")
 
-    return BeforeValidator(check)
+    return Written(check, {"type": "string", "pattern": pattern}, show)
 
 
 def _check_some_time(seconds: float) -> float:
@@ -126,6 +167,11 @@ def _check_base_url(value: str) -> str:
     return value
 
 
+def _check_listened(value: str) -> str:
+    address.parse_address(value)
+    return value
+
+
 def _check_credential(value: SecretStr) -> SecretStr:
     if not _CREDENTIAL.fullmatch(value.get_secret_value()):
         raise ValueError("a key of visible ASCII characters, without spaces and line breaks")
@@ -143,17 +189,35 @@ def _check_store_url(value: SecretStr) -> SecretStr:
     return value
 
 
-Flag = Annotated[bool, BeforeValidator(_check_flag)]
-Text = Annotated[str, AfterValidator(_check_text)]
-Name = Annotated[str, AfterValidator(_check_name)]
-Percentage = Annotated[float, BeforeValidator(_check_percentage)]
-Duration = Annotated[float, with_unit(units.parse_duration)]  # seconds
-PositiveDuration = Annotated[float, with_unit(units.parse_duration), AfterValidator(_check_some_time)]
-Size = Annotated[int, with_unit(units.parse_size), AfterValidator(_check_some_size)]  # bytes
-Share = Annotated[float, with_unit(units.parse_percent), AfterValidator(_check_share)]  # 5% is 0.05
-HttpUrl = Annotated[str, AfterValidator(address.check_http_url)]
-UpstreamUrl = Annotated[str, AfterValidator(_check_base_url)]
-Credential = Annotated[SecretStr, AfterValidator(_check_credential)]
-SecretUrl = Annotated[SecretStr, AfterValidator(_check_secret_url)]  # it grants access: a secret as a whole
-StoreUrl = Annotated[SecretStr, AfterValidator(_check_store_url)]  # may carry a password
+# What an editor can tell without taking a URL apart.
+_HTTP = r"^[Hh][Tt][Tt][Pp][Ss]?://[^/?#@\s]+"
+
+Flag = Annotated[bool, Written(_check_flag, {"type": "boolean"})]
+Text = Annotated[str, AfterValidator(_check_text), WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 256})]
+Name = Annotated[str, AfterValidator(_check_name), form(f"^{_NAME.pattern}$")]
+Percentage = Annotated[float, Written(_check_percentage, {"type": "number", "minimum": 0, "maximum": 100})]
+Duration = Annotated[float, with_unit(units.parse_duration, units.DURATION, units.show_duration)]  # seconds
+PositiveDuration = Annotated[
+    float,
+    with_unit(units.parse_duration, units.SOME_DURATION, units.show_duration),
+    AfterValidator(_check_some_time),
+]
+Size = Annotated[  # bytes
+    int, with_unit(units.parse_size, units.SOME_SIZE, units.show_size), AfterValidator(_check_some_size)
+]
+Share = Annotated[  # 5% is 0.05
+    float, with_unit(units.parse_percent, units.SHARE, units.show_share), AfterValidator(_check_share)
+]
+HttpUrl = Annotated[str, AfterValidator(address.check_http_url), form(_HTTP)]
+UpstreamUrl = Annotated[
+    str,
+    AfterValidator(_check_base_url),
+    form(rf"{_HTTP}(?!.*/v1(/chat/completions)?/*$)(/[^?#\s]*)?$"),
+]
+ListenAddress = Annotated[str, AfterValidator(_check_listened), form(r"^(\[[^\]]+\]|[^:\[\]\s]*):[0-9]{1,5}$")]
+Credential = Annotated[SecretStr, AfterValidator(_check_credential), form(f"^{_CREDENTIAL.pattern}$")]
+# It grants access: a secret as a whole.
+SecretUrl = Annotated[SecretStr, AfterValidator(_check_secret_url), form(_HTTP)]
+# May carry a password.
+StoreUrl = Annotated[SecretStr, AfterValidator(_check_store_url), form(r"^(sqlite:///|postgres(ql)?://).+$")]
 Compat = Literal["native", "unleash"]

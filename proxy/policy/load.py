@@ -16,17 +16,20 @@ from pydantic import ValidationError
 from proxy.policy.compile import compile_policy
 from proxy.policy.config import PolicyConfig, validate_policy
 from proxy.policy.diagnose import diagnose
-from proxy.policy.document import MAX_BYTES, read_document
+from proxy.policy.document import Node
 from proxy.policy.expand import expand_document
+from proxy.policy.extend import read_merged
+from proxy.policy.files import PolicyFiles, UnreadableError
 from proxy.policy.problems import PolicyError, PolicyProblem, show_value
 from proxy.policy.snapshot import Policy
+from proxy.policy.warn import find_warnings
 
 ENVIRONMENT_VARIABLE = "GENESIS_ENV"
 DEFAULT_ENVIRONMENT = "dev"  # whoever sets nothing gets the baseline only
 
 _FOLDER = Path("policies")
 _PACKAGED_FOLDER = Path(__file__).resolve().parent.parent / "policies"
-_ENVIRONMENT = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_ENVIRONMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")  # `_shared` is for other files to extend
 
 
 class LoadedPolicy(NamedTuple):
@@ -41,10 +44,18 @@ class LoadedPolicy(NamedTuple):
 
 def read_policy(path: Path, env: Mapping[str, str]) -> LoadedPolicy:
     """The policy in the file at `path`, with `${…}` taken from `env`; raises `PolicyError`."""
-    content = read_policy_file(path)
-    config = parse_policy(content, str(path), env)
-    policy = compile_policy(config, policy_hash(content))
-    return LoadedPolicy(policy, config, (), (path,), hashlib.sha256(content).digest())
+    files = PolicyFiles()
+    try:
+        content = files.read(path)
+        config, root = _parse(content, str(path), env, files)
+    except UnreadableError as error:
+        problem = PolicyProblem(str(path), 0, 0, "", f"an unreadable file ({error})", "a policy file")
+        raise PolicyError((problem,), files.paths) from None
+    except PolicyError as error:
+        raise PolicyError(error.problems, files.paths) from None
+    bases = () if config.extends is None else (files.read(path.parent / config.extends),)
+    policy = compile_policy(config, policy_hash(content, *bases))
+    return LoadedPolicy(policy, config, find_warnings(config, policy, root), files.paths, files.fingerprint)
 
 
 def load_policy(path: Path, env: Mapping[str, str]) -> Policy:
@@ -52,40 +63,38 @@ def load_policy(path: Path, env: Mapping[str, str]) -> Policy:
     return read_policy(path, env).policy
 
 
-def read_policy_file(path: Path) -> bytes:
-    """The file's bytes; raises `PolicyError` where it cannot be read or is over 1 MiB."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-    except (OSError, ValueError) as error:  # ValueError: NUL in the path
-        reason = error.strerror if isinstance(error, OSError) else "impossible name"
-        problem = PolicyProblem(str(path), 0, 0, "", f"an unreadable file ({reason})", "a policy file")
-        raise PolicyError((problem,)) from None
-    return content
+def policy_hash(content: bytes, *extended: bytes) -> str:
+    """The public name of a policy's content: 12 hex digits.
 
-
-def policy_hash(content: bytes) -> str:
-    """The short name of a policy file's content: 12 hex digits."""
-    return hashlib.sha256(content).hexdigest()[:12]
+    A file that stands alone is named by the SHA-256 of its bytes, as `sha256sum` tells it.
+    """
+    if not extended:
+        return hashlib.sha256(content).hexdigest()[:12]
+    digests = (hashlib.sha256(part).digest() for part in (content, *extended))
+    return hashlib.sha256(b"".join(digests)).hexdigest()[:12]
 
 
 def parse_policy(text: bytes, source: str, env: Mapping[str, str]) -> PolicyConfig:
     """The typed policy of a file's bytes; `source` is the file's path, as errors show it.
 
-    Raises `PolicyError` with everything that is wrong, in the file's order.
+    Raises `PolicyError` with everything that is wrong, file by file and in each file's order.
     """
-    root, problems = read_document(text, source)
-    problems += expand_document(root, source, env)
+    return _parse(text, source, env, PolicyFiles())[0]
+
+
+def _parse(text: bytes, source: str, env: Mapping[str, str], files: PolicyFiles) -> tuple[PolicyConfig, Node]:
+    root, problems = read_merged(text, source, files)
+    problems += expand_document(root, env, files)
     try:
         config = validate_policy(root.plain())
     except ValidationError as error:
         # A value that could not be expanded is wrong once, not twice.
         known = {problem.key for problem in problems}
-        problems += [problem for problem in diagnose(error, root, source) if problem.key not in known]
+        problems += [problem for problem in diagnose(error, root) if problem.key not in known]
     if problems:
         # `from None`: the cause would carry the file's values into tracebacks.
         raise PolicyError(tuple(sorted(problems, key=lambda problem: problem[:3]))) from None
-    return config
+    return config, root
 
 
 def default_policy_path(env: Mapping[str, str]) -> Path:
@@ -98,7 +107,8 @@ def default_policy_path(env: Mapping[str, str]) -> Path:
         for folder in (_FOLDER, _PACKAGED_FOLDER):
             if (path := folder / f"{name}.yaml").is_file():
                 return path
-    known = sorted({path.stem for folder in (_FOLDER, _PACKAGED_FOLDER) for path in folder.glob("*.yaml")})
+    stems = {path.stem for folder in (_FOLDER, _PACKAGED_FOLDER) for path in folder.glob("*.yaml")}
+    known = sorted(filter(_ENVIRONMENT.fullmatch, stems))
     close = difflib.get_close_matches(name[:64], known, n=1)
     expected = f"one of: {', '.join(known)}" if known else "a file policies/NAME.yaml, but there is none"
     hint = f"; did you mean {close[0]}?" if close else ""

@@ -5,6 +5,7 @@ carry a password.  A key nobody knows shows its value never: it may be a misspel
 """
 
 import json
+import pathlib
 import re
 from typing import NamedTuple
 
@@ -37,11 +38,15 @@ class PolicyProblem(NamedTuple):
 
 
 class PolicyError(Exception):
-    """A policy file that cannot be used, with everything that is wrong with it."""
+    """A policy file that cannot be used, with everything that is wrong with it.
 
-    def __init__(self, problems: tuple[PolicyProblem, ...]) -> None:
+    `files` are those that were read or looked for: when one of them changes, it is worth another try.
+    """
+
+    def __init__(self, problems: tuple[PolicyProblem, ...], files: tuple[pathlib.Path, ...] = ()) -> None:
         super().__init__("\n".join(map(str, problems)))
         self.problems = problems
+        self.files = files
 
 
 class Expanded(str):

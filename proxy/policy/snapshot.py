@@ -143,11 +143,30 @@ class LimitsPolicy:
     drain_delay: float
 
 
+class Address(NamedTuple):
+    """Where a listener listens."""
+
+    host: str  # an IPv6 address without its brackets
+    port: int  # 0: any free one
+
+
+DATA_ADDRESS = Address("127.0.0.1", 8080)  # a sidecar serves its own pod and nobody else
+ADMIN_ADDRESS = Address("127.0.0.1", 8081)
+
+
+@dataclass(frozen=True, slots=True)
+class ListenPolicy:
+    """Where the two listeners are.  The one thing that only a restart changes."""
+
+    data: Address = DATA_ADDRESS
+    admin: Address = ADMIN_ADDRESS
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """One loaded policy file."""
 
-    hash: str  # first 12 hex digits of the SHA-256 of the file's bytes
+    hash: str  # 12 hex digits that name the content of the file, and of the one it extends
     environment: str
     upstreams: Mapping[str, UpstreamPolicy]
     default_upstream: UpstreamPolicy
@@ -156,3 +175,4 @@ class Policy:
     fallback: FallbackPolicy
     limits: LimitsPolicy
     log_level: str  # debug | info | warning | error
+    listen: ListenPolicy = ListenPolicy()

@@ -1,6 +1,7 @@
-"""Text with units to numbers.  Pure; every function raises `ValueError` saying what was expected.
+"""Text with units to numbers and back.  Pure; parsing raises `ValueError` saying what was expected.
 
-The messages never repeat the text: it may be a secret that landed under the wrong key.
+The messages never repeat the text: it may be a secret that landed under the wrong key.  Each form has
+a pattern for editors, which accepts what its parser does; the upper bounds are the parser's alone.
 """
 
 import math
@@ -24,6 +25,19 @@ _SIZES: Mapping[str, int] = {
 # Longer than any time-out or retention that makes sense; keeps timers and dates within their range.
 MAX_DURATION = 3660 * 86400.0
 MAX_SIZE = 2**50
+
+
+_NUMBER = r"[0-9]{1,18}(\.[0-9]{1,9})?"
+_ZERO = r"0{1,18}(\.0{1,9})?"
+_HUNDRED = r"0{0,15}(100(\.0{1,9})?|[0-9]{1,2}(\.[0-9]{1,9})?)"
+_SOME = r"(?=[0-9.]*[1-9])"
+
+DURATION = rf"^{_NUMBER} ?({'|'.join(_DURATIONS)})$"
+SOME_DURATION = rf"^{_SOME}{_NUMBER} ?({'|'.join(_DURATIONS)})$"
+SOME_SIZE = rf"^{_SOME}{_NUMBER} ?({'|'.join(_SIZES)})$"
+SHARE = rf"^(\+?{_HUNDRED}|-{_ZERO}) ?%$"
+POINTS_UP = rf"^(\+?{_HUNDRED}|-{_ZERO}) ?pp$"
+POINTS_DOWN = rf"^(-{_HUNDRED}|\+?{_ZERO}) ?pp$"
 
 
 def parse_duration(text: str) -> float:
@@ -66,3 +80,36 @@ def _split(text: str) -> tuple[str, float, str]:
     """Sign, number and unit; a number that equals nothing where the text has another form."""
     match = _QUANTITY.fullmatch(text)
     return (match[1], float(match[2]), match[3]) if match else ("", math.nan, "")
+
+
+def show_duration(seconds: float) -> str:
+    """The duration in the largest unit that it is a whole number of: `15m`, `1500ms`."""
+    milliseconds = round(seconds * 1000)
+    fitting = [unit for unit, size in _DURATIONS.items() if not milliseconds % round(size * 1000)]
+    unit = fitting[-1] if milliseconds else "s"
+    return f"{milliseconds // round(_DURATIONS[unit] * 1000)}{unit}"
+
+
+def show_size(size: int) -> str:
+    """The size in the largest binary unit that it is a whole number of: `32MiB`."""
+    unit = [unit for unit in ("B", "KiB", "MiB", "GiB") if not size % _SIZES[unit]][-1]
+    return f"{size // _SIZES[unit]}{unit}"
+
+
+def show_share(share: float) -> str:
+    """The share as a per cent without a sign: `5%`."""
+    return f"{_short(share)}%"
+
+
+def show_rise(fraction: float) -> str:
+    """The fraction as a per cent with its sign: `+10%`."""
+    return f"+{_short(fraction)}%"
+
+
+def show_points(fraction: float) -> str:
+    """The fraction as percentage points with their sign: `-1pp`."""
+    return f"{_short(fraction)}pp" if fraction < 0 else f"+{_short(fraction)}pp"
+
+
+def _short(fraction: float) -> str:
+    return f"{fraction * 100:.9f}".rstrip("0").rstrip(".")

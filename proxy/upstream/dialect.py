@@ -29,7 +29,7 @@ _RENAMED: dict[Dialect, dict[str, str]] = {
 }
 
 # What a body must not have to need no adapting.
-_FOREIGN = {dialect: _REFUSED[dialect] | _RENAMED[dialect].keys() for dialect in Dialect}
+_FOREIGN = {dialect: _REFUSED[dialect].union(_RENAMED[dialect]) for dialect in Dialect}
 
 # A default is left out where the client sent the same thing under another name.
 _SAME_MEANING = {b'"max_tokens"': "max_completion_tokens"}

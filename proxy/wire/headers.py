@@ -111,16 +111,17 @@ class RequestSorter:
 _line = b"%b: %b\r\n".__mod__
 
 # The lines of a response that are dropped; a `Connection` that lists other fields is left standing.
+# Each begins with the CRLF before it: a literal beginning is what the search is fast for.
 _DROPPED_LINE = re.compile(
-    rb"^(?:(?:content-length|transfer-encoding|keep-alive|proxy-[a-z-]+|te|trailer|upgrade|expect):[^\r\n]*"
-    rb"|connection:[ \t]*(?:keep-alive|close)[ \t]*)\r\n",
-    re.IGNORECASE | re.MULTILINE,
+    rb"\r\n(?:(?:content-length|transfer-encoding|keep-alive|proxy-[a-z-]+|te|trailer|upgrade|expect):[^\r\n]*"
+    rb"|connection:[ \t]*(?:keep-alive|close)[ \t]*)(?=\r\n)",
+    re.IGNORECASE,
 )
 
 
 def response_block(head: bytes) -> bytes:
     """The fields of an upstream's response that reach the client; `head` is the lines of its own."""
-    block = _DROPPED_LINE.sub(b"", head)
+    block = _DROPPED_LINE.sub(b"", b"\r\n" + head)[2:]
     if b"connection:" not in block.lower():
         return block
     lines = block.splitlines(keepends=True)

@@ -50,7 +50,7 @@ def test_help_of_every_command_shows_examples() -> None:
 
 def test_version_is_the_packages() -> None:
     shown = splitlane("--version")
-    assert (shown.returncode, shown.stdout) == (0, f"splitlane {proxy.__version__}\n")
+    assert (shown.returncode, shown.stdout) == (0, f"splitlane {proxy.__version__} (pure Python)\n")
 
 
 @pytest.mark.parametrize(
@@ -119,8 +119,11 @@ def test_bad_policy_is_one_line_for_each_problem_and_exit_2(tmp_path: Path) -> N
         b"- 1\n",
         b"x: !!python/object/apply:os.system [id]\n",
         b"upstreams: *nothing\n",
+        b"a: &a [x, x]\n"
+        + b"".join(b"%c: &%c [%s]\n" % (n, n, b", ".join([b"*%c" % (n - 1)] * 9)) for n in b"bcdefghi"),
+        b"#" * 10_000_000,
     ],
-    ids=["empty", "YAML error", "no text", "a list", "python object", "unknown alias"],
+    ids=["empty", "YAML error", "no text", "a list", "python object", "unknown alias", "alias bomb", "10 MB"],
 )
 def test_unreadable_policy_is_lines_and_exit_2(
     tmp_path: Path, content: bytes, capsys: pytest.CaptureFixture[str]
@@ -132,6 +135,19 @@ def test_unreadable_policy_is_lines_and_exit_2(
     assert shown.out == ""
     assert all(line.startswith(str(path)) for line in shown.err.splitlines())
     assert shown.err
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("name", ["pipe", "folder", "/dev/zero", "/dev/null", "/proc/self/mem"])
+def test_policy_path_that_is_no_file_is_one_line_and_exit_2(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    path = tmp_path / name
+    assert main(["serve", "--policy", str(path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{path}: got an unreadable file (")
 
 
 def test_missing_policy_and_unknown_environment_are_one_line_and_exit_2(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""docs/policy.md: every key of the policy, its real default, and what no key does yet."""
+"""docs/policy.md: every key of the policy, its real type and default, a reason, and what no key does yet."""
 
 import re
 from collections.abc import Iterator
@@ -10,13 +10,15 @@ import yaml
 from pydantic import BaseModel, SecretStr, TypeAdapter
 from pydantic.fields import FieldInfo
 
+from proxy.policy import units
 from proxy.policy.compile import compile_policy
 from proxy.policy.config import PolicyConfig, validate_policy
 from proxy.policy.config_rollout import GatesConfig
 from proxy.policy.facts import gather_facts
 from proxy.policy.load import parse_policy
 from proxy.policy.snapshot import Policy
-from tests.docs.pages import PAGES, bare, blocks, rows, spans, text_of
+from tests.docs.pages import PAGES, bare, blocks, spans, text_of
+from tests.support.lane import policy_file
 
 PAGE = "docs/policy.md"
 MINIMAL: dict[str, Any] = {
@@ -59,24 +61,58 @@ def keys(model: type[BaseModel], prefix: str = "", instance: BaseModel | None = 
 
 
 GATE = re.compile(r"^rollout\.gates\.\w+\.(?!margin$|max$)")
+BLOCK = re.compile(
+    r"^- \*\*`(?P<path>[^`]+)`\*\* · (?P<kind>.+) · (?P<default>required|default `[^`]+`|left out: .+)\\\n"
+    r"  (?P<meaning>.+)\\\n"
+    r"  \*(?P<question>Why|Why no default):\* (?P<reason>.+)\.$",
+    re.MULTILINE,
+)
 ALL = {key.path: key for key in keys(PolicyConfig)}
 GENERAL = {GATE.sub("rollout.gates.GATE.", path) for path in ALL}
 
 
-def documented() -> dict[str, list[str]]:
-    """Path to the row's other cells."""
-    found = list(rows(text_of(PAGE), "key"))
-    paths = [bare(row[0]) for row in found]
-    assert sorted(paths) == sorted(set(paths)), "a key has two rows"
-    return {path: row[1:] for path, row in zip(paths, found, strict=True)}
+class Block(NamedTuple):
+    """What the page says of one key."""
+
+    kind: str
+    default: str
+    meaning: str
+    question: str
+    reason: str
 
 
-def test_every_key_has_its_row_and_no_row_is_invented() -> None:
-    assert documented().keys() == GENERAL
+def read_blocks(text: str) -> dict[str, Block]:
+    found = [match.groupdict() for match in BLOCK.finditer(text)]
+    assert len(found) == text.count("\n- **`"), "a block of another form"
+    documented = {each.pop("path"): Block(**each) for each in found}
+    assert len(documented) == len(found), "a key has two blocks"
+    return documented
 
 
-def test_every_gate_has_a_row() -> None:
-    assert {path.split(".")[2] for path in documented() if path.startswith("rollout.gates.")} == {
+DOCUMENTED = read_blocks(text_of(PAGE))
+
+
+def key_of(path: str) -> Key:
+    """The model's key of a block; what is said of GATE holds for every gate."""
+    return ALL[path.replace(".GATE.", ".cost.")]
+
+
+def schema_of(field: FieldInfo) -> dict[str, Any]:
+    """The JSON Schema of one value of a field: of an optional one, or of a list's items or a mapping's values."""
+    kind: Any = field.annotation
+    schema = TypeAdapter(Annotated[kind, *field.metadata] if field.metadata else kind).json_schema()
+    found = next((each for each in schema.get("anyOf", ()) if each.get("type") != "null"), schema)
+    if "$ref" in found:
+        found = schema["$defs"][found["$ref"].rpartition("/")[2]]
+    return dict(found.get("items", found))
+
+
+def test_every_key_has_its_block_and_no_block_is_invented() -> None:
+    assert DOCUMENTED.keys() == GENERAL
+
+
+def test_every_gate_has_a_block() -> None:
+    assert {path.split(".")[2] for path in DOCUMENTED if path.startswith("rollout.gates.")} == {
         "GATE",
         *GatesConfig.model_fields,
     }
@@ -84,27 +120,69 @@ def test_every_gate_has_a_row() -> None:
 
 @pytest.mark.parametrize("path", sorted(GENERAL))
 def test_documented_default_is_the_real_one(path: str) -> None:
-    cell = documented()[path][1]
-    if "GATE" in path:
+    key, block = key_of(path), DOCUMENTED[path]
+    if GATE.match(path):
         # the same in every gate, save where the meaning says otherwise
         section = next(field.annotation for name, field in GatesConfig.model_fields.items() if name == "cost")
         gate = next(each for each in get_args(section) if each is not type(None))
         key = {each.path: each for each in keys(gate, "rollout.gates.GATE.")}[path]
-    else:
-        key = ALL[path]
-    if cell == "required":
-        assert key.required
+    assert key.required == (block.default == "required") == (block.question == "Why no default")
+    if key.required:
         return
-    assert not key.required
-    if re.fullmatch(r"`[^`]+`", cell) and not looks_like_a_key(bare(cell)):
-        assert read(key.field, yaml.safe_load(bare(cell))) == key.default
+    value = block.default.removeprefix("default ")
+    if value != block.default:
+        assert read(key.field, yaml.safe_load(bare(value))) == key.default
     else:
         assert key.default in (None, "", {}), "a default in plain words, but the program has one"
 
 
-def looks_like_a_key(text: str) -> bool:
-    """`ab_testing.rollout_percentage`: the default is another key's value."""
-    return text in ALL
+@pytest.mark.parametrize("path", sorted(GENERAL))
+def test_default_has_its_reason(path: str) -> None:
+    reason = DOCUMENTED[path].reason
+    assert len(reason.split()) >= 4
+    assert not re.search(r"\b(as above|see above|because it is the default)\b", reason)
+
+
+@pytest.mark.parametrize("path", sorted(GENERAL))
+def test_documented_type_and_unit_are_the_real_ones(path: str) -> None:
+    kind, schema = DOCUMENTED[path].kind, schema_of(key_of(path).field)
+    forms = {
+        units.DURATION: "duration",
+        units.SOME_DURATION: "duration",
+        units.SOME_SIZE: "size",
+        units.SHARE: "per cent",
+        units.POINTS_DOWN: "points ≤ 0",
+        units.POINTS_UP: "points ≥ 0",
+    }
+    choices = schema.get("enum")
+    if pattern := schema.get("pattern"):
+        assert pattern not in forms or kind.startswith(forms[pattern])
+    elif choices:
+        assert kind == ", ".join(f"`{choice}`" for choice in choices)
+    elif schema["type"] == "boolean":
+        assert kind == "flag"
+    elif schema["type"] in ("integer", "number") and "percentage" not in kind:
+        bounds, comma, _ = kind.replace("−", "-").partition(", ")
+        assert comma, "a number without a unit"
+        low, high = schema.get("minimum", schema.get("exclusiveMinimum")), schema.get("maximum")
+        assert str(low) in bounds
+        assert "…" not in bounds or bounds.endswith(f"… {high:.0f}")
+    assert (kind == "flag") == (schema.get("type") == "boolean")
+    assert kind.startswith(("duration", "size", "points", "per cent")) <= (schema.get("pattern") in forms)
+
+
+def test_meaning_is_what_editors_show() -> None:
+    """Where a section serves in several places, the page may be more exact than its fields."""
+    paths: dict[int, list[str]] = {}
+    for path, key in ALL.items():
+        paths.setdefault(id(key.field), []).append(path)
+    alone = [places[0] for places in paths.values() if len(places) == 1]
+    assert len(alone) > 80
+    for path in alone:
+        shown = re.sub(r"\[([^\]]+)\]\([^)]+\)", r"\1", DOCUMENTED[GATE.sub("rollout.gates.GATE.", path)].meaning)
+        description = ALL[path].field.description
+        assert description, path
+        assert shown.startswith(description), path
 
 
 def read(field: FieldInfo, value: Any) -> Any:
@@ -117,10 +195,10 @@ def read(field: FieldInfo, value: Any) -> Any:
 
 def test_default_gates_are_the_documented_ones() -> None:
     gates = validate_policy(MINIMAL).rollout.gates
-    for path, cells in documented().items():
+    for path, block in DOCUMENTED.items():
         if path.startswith("rollout.gates.") and "GATE" not in path:
             gate = getattr(gates, path.split(".")[2])
-            assert gate.kind == bare(cells[2]), path
+            assert block.kind.endswith(f", `{gate.kind}`"), path
             special = "feedback" in path
             assert (gate.on_insufficient, gate.min.users, gate.min.events, gate.min.rated) == (
                 ("ignore", 100, 10, 100) if special else ("hold", 100, 10, 0)
@@ -133,7 +211,6 @@ def test_sections_that_are_said_to_do_nothing_do_nothing() -> None:
     inert = marked.split()
     acting = {
         "budgets": {"hourly_usd": 1, "on_exceeded": "reject"},
-        "prices": {"m": {"input": 1, "output": 1}},
         "rollout": {"ramp": [1, 2], "brake": {"enabled": False}, "on_fail": "pause"},
         "store": {"url": "sqlite:///x.db", "retention": "1d"},
         "alerting": {"enabled": False, "slack_webhook": "https://hooks.example/x"},
@@ -142,8 +219,9 @@ def test_sections_that_are_said_to_do_nothing_do_nothing() -> None:
     assert {name.partition(".")[0] for name in inert} == acting.keys()
     assert compiled({**MINIMAL, **acting}) == compiled(MINIMAL)
     below = text_of(PAGE).partition("<!-- inert:")[2]
-    told = {bare(row[0]) for row in rows(below, "key")}
-    assert told == {path for path in GENERAL if any(path == name or path.startswith(f"{name}.") for name in inert)}
+    assert read_blocks(below).keys() == {
+        path for path in GENERAL if any(path == name or path.startswith(f"{name}.") for name in inert)
+    }
 
 
 def test_what_acts_is_seen_by_that_test() -> None:
@@ -159,6 +237,13 @@ def test_every_policy_in_an_example_is_valid() -> None:
     assert len(found) >= 2
     for block in found:
         parse_policy(block.text.encode(), f"{block.page}:{block.line}", {"MISTRAL_API_KEY": "k"})
+
+
+def test_every_extending_policy_in_an_example_is_valid_beside_the_shipped_ones() -> None:
+    found = [block for block in blocks("yaml") if "extends:" in block.text]
+    assert found
+    for block in found:
+        parse_policy(block.text.encode(), str(policy_file("example.yaml")), {"MISTRAL_API_KEY": "k"})
 
 
 def test_every_other_yaml_example_can_be_read() -> None:

@@ -1,59 +1,13 @@
 """ACCEPTANCE 28: the three switches do to traffic what DESIGN §3.3 says they mean."""
 
-import re
-from collections import Counter
 from typing import Any
 
 import pytest
 
-from proxy.policy.compile import compile_policy
-from proxy.policy.load import parse_policy, policy_hash
-from proxy.policy.snapshot import Policy
 from proxy.stub import Stub
 from proxy.stub.config import StubConfig
-from proxy.words import Dialect
 from tests.integration.asking import ask, chat
-from tests.support.lane import (
-    BASELINE,
-    BASELINE_USER,
-    FINETUNED,
-    FINETUNED_USER,
-    policy_file,
-    policy_of,
-    running,
-)
-
-USERS = [f"person-{number}" for number in range(200)]
-
-
-def shipped(name: str, stub: Stub) -> Policy:
-    """A policy of the repository with its upstreams' addresses replaced, and nothing else."""
-    written = policy_file(f"{name}.yaml").read_text()
-    text = re.sub(r"base_url: https?://[^\s,}]+", f"base_url: {stub.url}", written).encode()
-    secrets = {"MISTRAL_API_KEY": "sk-live", "SLACK_WEBHOOK_URL": "https://hooks.example/services/x"}
-    return compile_policy(parse_policy(text, name, secrets), policy_hash(text))
-
-
-async def served(policy: Policy, stub: Stub, users: list[str]) -> Counter[str]:
-    async with running(policy) as lane:
-        for user in users:
-            answer = await ask(lane, chat(user=user))
-            assert answer.status == 200
-            variant = (answer.head.get(b"x-splitlane-variant") or b"").decode()
-            assert stub.calls[-1].model == (FINETUNED if variant == "finetuned" else BASELINE)
-    return Counter(call.model for call in stub.calls)
-
-
-@pytest.mark.parametrize(
-    ("name", "low", "high"),
-    [("dev", 0, 0), ("staging", len(USERS), len(USERS)), ("production", 5, 40)],
-)
-async def test_shipped_policy_sends_its_share_to_the_fine_tune(name: str, low: int, high: int) -> None:
-    """ACCEPTANCE 28: dev nobody, staging everybody, production ten per cent (20 ± 4.7σ here)."""
-    async with Stub(StubConfig(dialect=Dialect.MISTRAL)) as stub:
-        counted = await served(shipped(name, stub), stub, USERS)
-    assert low <= counted[FINETUNED] <= high
-    assert counted.total() == len(USERS)
+from tests.support.lane import BASELINE, BASELINE_USER, FINETUNED, FINETUNED_USER, policy_of, running
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 import pytest
 
-from proxy.policy.address import BaseUrl, check_http_url, parse_base_url
+from proxy.policy.address import BaseUrl, check_http_url, parse_address, parse_base_url
+from proxy.policy.snapshot import Address
 
 
 @pytest.mark.parametrize(
@@ -60,3 +61,26 @@ def test_http_url_may_have_path_and_query() -> None:
 def test_http_url_with_a_user_is_refused() -> None:
     with pytest.raises(ValueError, match="without user"):
         check_http_url("https://a:b@hooks.example")
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("127.0.0.1:8080", Address("127.0.0.1", 8080)),
+        ("localhost:0", Address("localhost", 0)),
+        ("[::1]:8080", Address("::1", 8080)),
+        ("[0::0]:65535", Address("::", 65535)),
+        (":8080", Address("0.0.0.0", 8080)),
+    ],
+)
+def test_address_is_taken_apart(text: str, parts: Address) -> None:
+    assert parse_address(text) == parts
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "8080", "localhost", "host:", "host:port", "h:65536", "::1:80", "[::1]", "[h]:80", "a b:1", "h:٣", "h:1\n"],
+)
+def test_other_addresses_are_refused_with_the_forms(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^HOST:PORT, \[V6\]:PORT or :PORT$"):
+        parse_address(text)

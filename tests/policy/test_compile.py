@@ -1,6 +1,6 @@
 import pytest
 
-from proxy.policy.snapshot import AgentPolicy, Source
+from proxy.policy.snapshot import Address, AgentPolicy, ListenPolicy, Price, Source
 from proxy.words import Dialect, Failure
 
 from .samples import AGENTS, UPSTREAMS, compiled
@@ -172,3 +172,47 @@ def test_limits_and_log_level_are_taken_over() -> None:
     policy = compiled(f"{UPSTREAMS}limits: {{drain: 5s}}\nobservability: {{log_level: debug}}\n")
     assert (policy.limits.max_body, policy.limits.drain, policy.limits.max_in_flight) == (32 << 20, 5.0, 1024)
     assert (policy.log_level, policy.environment, policy.hash) == ("debug", "production", "0123456789ab")
+
+
+def test_listeners_are_on_loopback_unless_the_policy_says_otherwise() -> None:
+    assert compiled(UPSTREAMS).listen == ListenPolicy(Address("127.0.0.1", 8080), Address("127.0.0.1", 8081))
+    moved = compiled(f"{UPSTREAMS}listen: {{data: ':80', admin: '[::1]:81'}}\n").listen
+    assert moved == ListenPolicy(Address("0.0.0.0", 80), Address("::1", 81))
+
+
+PATTERNS = "'*': {input: 1, output: 1}, 'ft:*': {input: 2, output: 2}, 'ft:a:*': {input: 3, output: 3}"
+
+
+@pytest.mark.parametrize(
+    ("prices", "dollars"),
+    [
+        (PATTERNS, 3),
+        (f"{PATTERNS}, 'ft:a:b': {{input: 4, output: 4}}", 4),
+        ("'ft:a:b*': {input: 5, output: 5}", 5),
+        ("'ft:a:b': {input: 4, output: 4}, 'ft:a:b*': {input: 5, output: 5}", 4),
+        ("'ft:b*': {input: 6, output: 6}", None),
+        ("'ft:a': {input: 7, output: 7}", None),
+    ],
+)
+def test_exact_price_beats_every_pattern_and_the_longest_pattern_wins(prices: str, dollars: float | None) -> None:
+    found = agent(f"agents: {{qa: {{fine_tuned: 'ft:a:b', fallback: b}}}}\nprices: {{{prices}}}\n").finetuned.price
+    assert (None if found is None else found.input) == dollars
+
+
+@pytest.mark.parametrize(
+    ("cached", "dollars"),
+    [
+        ("", 2),
+        (", cached_input: 0.5", 0.5),
+        (", cached_input: 0", 0),
+        (", cached_input: {mistral: 0.25}", 0.25),
+        (", cached_input: {openai: 0.25}", 2),
+        (", cached_input: {}", 2),
+    ],
+)
+def test_cached_input_costs_what_the_targets_dialect_says_or_as_much_as_other_input(
+    cached: str, dollars: float
+) -> None:
+    found = agent(f"agents: {{qa: {{fine_tuned: a, fallback: b}}}}\nprices: {{a: {{input: 2, output: 8{cached}}}}}\n")
+    assert found.finetuned.price == Price(2, 8, dollars)
+    assert found.baseline.price is None

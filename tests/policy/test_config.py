@@ -6,6 +6,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from proxy.policy.config import PolicyConfig
+from proxy.policy.config_prices import CachedPriceConfig
 from proxy.words import Dialect
 
 from .samples import AGENTS, UPSTREAMS, parse, problem, problems
@@ -249,3 +250,27 @@ def test_buffer_smaller_than_one_body_is_refused() -> None:
 def test_word_outside_its_list_is_refused_with_the_list(text: str, key: str, expected: str) -> None:
     found = problem(f"{UPSTREAMS}{text}\n")
     assert (found.key, found.expected) == (key, expected)
+
+
+def test_listeners_may_not_share_an_address() -> None:
+    found = problem(f"{UPSTREAMS}listen: {{data: '127.0.0.1:8081', admin: '127.0.0.1:8081'}}\n")
+    assert (found.key, found.expected) == ("listen.admin", "another address than listen.data")
+    assert parse(f"{UPSTREAMS}listen: {{data: ':0', admin: ':0'}}\n").listen.admin == ":0"
+
+
+@pytest.mark.parametrize(
+    ("cached", "key", "expected"),
+    [
+        ("x", "", "a number from 0 to 1e+06, or {openai: NUMBER, mistral: NUMBER}"),
+        ("-1", "", "a number from 0 to 1e+06, or {openai: NUMBER, mistral: NUMBER}"),
+        ("{mistral: -1}", ".mistral", "a number from 0 to 1e+06"),
+        ("{mistrall: 1}", ".mistrall", "one of: openai, mistral; did you mean mistral?"),
+    ],
+)
+def test_wrong_cached_price_is_one_problem(cached: str, key: str, expected: str) -> None:
+    found = problem(f"{UPSTREAMS}prices: {{m: {{input: 1, output: 1, cached_input: {cached}}}}}\n")
+    assert (found.key, found.expected) == (f"prices.m.cached_input{key}", expected)
+
+
+def test_every_dialect_may_have_its_cached_price() -> None:
+    assert set(CachedPriceConfig.model_fields) == {dialect.value for dialect in Dialect}

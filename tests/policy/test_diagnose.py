@@ -29,7 +29,7 @@ agents:
     [
         (
             "agnets: {}",
-            "agnets: got an unknown key, expected one of: environment, upstreams, *; did you mean agents?",
+            "agnets: got an unknown key, expected one of: extends, environment, *; did you mean agents?",
         ),
         (
             "fallback: {on: {5x: true}}",
@@ -51,7 +51,7 @@ agents:
         ),
         (
             "prices: {m: {input: 1, output: 1, inptu: 1}}",
-            "prices.m.inptu: got an unknown key, expected one of: input, output; did you mean input?",
+            "prices.m.inptu: got an unknown key, expected one of: input, output, cached_input; did you mean input?",
         ),
     ],
 )

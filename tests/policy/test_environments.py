@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from proxy.policy.config import PolicyConfig
-from proxy.policy.load import load_policy, parse_policy
+from proxy.policy.load import default_policy_path, load_policy, read_policy
 from proxy.policy.problems import PolicyError
 
 FOLDER = Path(__file__).parents[2] / "policies"
@@ -21,8 +22,7 @@ BRIEF = {
 
 
 def config(name: str) -> PolicyConfig:
-    path = FOLDER / f"{name}.yaml"
-    return parse_policy(path.read_bytes(), str(path), SECRETS)
+    return read_policy(FOLDER / f"{name}.yaml", SECRETS).config
 
 
 @pytest.mark.parametrize("name", ENVIRONMENTS)
@@ -52,14 +52,25 @@ def test_baseline_is_the_open_model_on_mistral(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ENVIRONMENTS)
-def test_every_model_has_a_price(name: str) -> None:
-    written = config(name)
-    for agent in written.agents.values():
-        for target in (agent.fine_tuned, agent.fallback):
-            assert any(
-                target.model.startswith(pattern.removesuffix("*")) if pattern.endswith("*") else target.model == pattern
-                for pattern in written.prices
-            )
+def test_nothing_in_the_file_calls_for_a_warning(name: str) -> None:
+    assert read_policy(FOLDER / f"{name}.yaml", SECRETS).warnings == ()
+
+
+def test_agents_upstream_and_their_prices_are_written_once() -> None:
+    written = {path.stem: yaml.safe_load(path.read_text()) for path in FOLDER.glob("*.yaml")}
+    assert written.keys() == {"_shared", *ENVIRONMENTS}
+    assert len(written["_shared"]["agents"]) == 5
+    for name in ENVIRONMENTS:
+        assert written[name]["extends"] == "_shared.yaml"
+    for name in ("dev", "staging", "production"):
+        assert not written[name].keys() & {"agents", "prices", "default_upstream"}
+
+
+def test_shared_file_alone_is_sound_and_no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_policy(FOLDER / "_shared.yaml", SECRETS).agents.keys() == BRIEF.keys()
+    monkeypatch.chdir(FOLDER.parent)
+    with pytest.raises(PolicyError, match=r"expected one of: demo, dev, production, staging$"):
+        default_policy_path({"GENESIS_ENV": "_shared"})
 
 
 def test_dev_needs_no_secret_logs_everything_and_keeps_nothing() -> None:

@@ -5,6 +5,7 @@ import pytest
 
 from proxy.policy.document import read_document
 from proxy.policy.expand import MAX_FILE, expand_document
+from proxy.policy.files import PolicyFiles
 from proxy.policy.problems import Expanded, PolicyProblem
 
 
@@ -12,7 +13,7 @@ def expand(
     text: str, env: Mapping[str, str] | None = None, source: str = "x.yaml"
 ) -> tuple[object, list[PolicyProblem]]:
     root, _ = read_document(text.encode(), source)
-    problems = expand_document(root, source, env or {})
+    problems = expand_document(root, env or {}, PolicyFiles())
     return root.plain(), problems
 
 
@@ -67,7 +68,7 @@ def test_keys_numbers_and_comments_are_not_expanded() -> None:
 
 def test_expanded_text_is_marked_as_possibly_secret() -> None:
     root, _ = read_document(b"a: ${X}\nb: plain\n", "x.yaml")
-    expand_document(root, "x.yaml", {"X": "1"})
+    expand_document(root, {"X": "1"}, PolicyFiles())
     assert isinstance(root.find(("a",))[0].value, Expanded)
     assert not isinstance(root.find(("b",))[0].value, Expanded)
 

@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from proxy.policy import load
-from proxy.policy.load import default_policy_path, load_policy, parse_policy
+from proxy.policy.files import fingerprint_of
+from proxy.policy.load import default_policy_path, load_policy, parse_policy, read_policy
 from proxy.policy.problems import PolicyError, PolicyProblem
 
 from .samples import AGENTS, UPSTREAMS
@@ -46,12 +47,52 @@ def test_folder_or_impossible_name_is_one_problem(tmp_path: Path, name: str) -> 
         load_policy(tmp_path / name, {})
 
 
-def test_ten_megabytes_are_refused_without_being_read(tmp_path: Path) -> None:
+def test_ten_megabytes_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "big.yaml"
     path.write_bytes(b"# comment\n" * 1_000_000)
-    assert len(load.read_policy_file(path)) == (1 << 20) + 1
     with pytest.raises(PolicyError, match="expected at most 1 MiB"):
         load_policy(path, {})
+
+
+def test_all_files_are_listed_and_all_but_the_mounted_ones_are_in_the_hash(tmp_path: Path) -> None:
+    path, base, key = tmp_path / "x.yaml", tmp_path / "base.yaml", tmp_path / "key"
+    path.write_text(f"extends: base.yaml\n{AGENTS}")
+    base.write_text("upstreams: {m: {base_url: 'http://h', api_key: '${file:key}'}}\n")
+    key.write_text("sk-1\n")
+    loaded = read_policy(path, {})
+    assert loaded.files == (path, base, key)
+    assert loaded.fingerprint == fingerprint_of(loaded.files)
+    assert read_policy(path, {}) == loaded
+
+    key.write_text("sk-2\n")
+    rotated = read_policy(path, {})
+    assert rotated.policy.hash == loaded.policy.hash
+    assert rotated.fingerprint != loaded.fingerprint
+    base.write_text(base.read_text() + "# later\n")
+    assert read_policy(path, {}).policy.hash != loaded.policy.hash
+
+
+def test_hash_tells_which_of_two_files_a_line_stands_in(tmp_path: Path) -> None:
+    path, base = tmp_path / "x.yaml", tmp_path / "base.yaml"
+    path.write_text("extends: base.yaml\n")
+    base.write_text(f"models: {{use_finetuned: true}}\n{UPSTREAMS}")
+    one = load_policy(path, {}).hash
+    path.write_text("extends: base.yaml\nmodels: {use_finetuned: true}\n")
+    base.write_text(UPSTREAMS)
+    assert load_policy(path, {}).hash != one
+
+
+def test_refused_policy_names_the_files_worth_watching(tmp_path: Path) -> None:
+    """Whoever mends the extended file, or mounts the missing secret, makes the policy good again."""
+    path, base, key = tmp_path / "x.yaml", tmp_path / "base.yaml", tmp_path / "key"
+    path.write_text("extends: base.yaml\n")
+    with pytest.raises(PolicyError) as missing:
+        read_policy(path, {})
+    assert missing.value.files == (path, base)
+    base.write_text("upstreams: {m: {base_url: 'http://h', api_key: '${file:key}'}}\n")
+    with pytest.raises(PolicyError) as unmounted:
+        read_policy(path, {})
+    assert unmounted.value.files == (path, base, key)
 
 
 def test_secret_is_in_no_repr_of_the_policy(tmp_path: Path) -> None:
@@ -116,6 +157,16 @@ def test_unknown_environment_is_refused_with_the_known_ones(tmp_path: Path, monk
     assert str(caught.value) == (
         'environment: GENESIS_ENV: got "prodction", expected one of: dev, production, staging; did you mean production?'
     )
+
+
+def test_file_that_others_extend_is_no_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("policies").mkdir()
+    for name in ("dev", "_shared"):
+        Path(f"policies/{name}.yaml").touch()
+    with pytest.raises(PolicyError) as caught:
+        default_policy_path({"GENESIS_ENV": "_shared"})
+    assert str(caught.value) == 'environment: GENESIS_ENV: got "_shared", expected one of: dev'
 
 
 @pytest.mark.parametrize("name", ["../dev", "policies/dev", "dev.yaml", "a\nb", "x" * 100])

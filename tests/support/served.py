@@ -70,20 +70,24 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(policy: Path, env: Mapping[str, str] | None = None) -> AsyncIterator[Served]:
-    """The proxy, from when it listens to the end of the block, where it is killed if need be."""
+async def serving(
+    policy: Path | None, env: Mapping[str, str] | None = None, folder: Path = ROOT
+) -> AsyncIterator[Served]:
+    """The proxy, from when it listens to the end of the block, where it is killed if need be.
+
+    Without a policy file, it is for `env` and the working directory `folder` to name one.
+    """
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "proxy",
         "serve",
-        "--policy",
-        str(policy),
+        *([] if policy is None else ["--policy", str(policy)]),
         "--listen",
         "127.0.0.1:0",
         "--admin",
         "127.0.0.1:0",
-        cwd=ROOT,
+        cwd=folder,
         env={**os.environ, **(env or {})},
         stderr=asyncio.subprocess.PIPE,
     )

@@ -32,7 +32,7 @@ def test_ten_megabytes_of_chat_take_less_than_50_ms() -> None:
     ]
     raw = json.dumps({"model": "m", "messages": messages}, ensure_ascii=False).encode()
     assert SIZE * 0.9 < len(raw) < SIZE * 1.2
-    assert best_time(raw, 0.050, tries=20) < 0.050
+    assert best_time(raw, 0.050, tries=100) < 0.050
 
 
 HOSTILE = {

@@ -6,13 +6,18 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from proxy.admin.policy import PolicyRoutes
 from proxy.telemetry.metrics import Metrics
 from proxy.wire.errors import bad_request
 
-_NOT_FOUND = bad_request("no such admin route; there are /livez, /readyz and /metrics", "not_found", 404)
+_NOT_FOUND = bad_request(
+    "no such admin route; there are /livez, /readyz, /metrics, /policy, /policy/reload and /assign", "not_found", 404
+)
 
 
-def admin_app(metrics: Metrics, flush: Callable[[], None], ready: Callable[[], bool]) -> web.Application:
+def admin_app(
+    metrics: Metrics, flush: Callable[[], None], ready: Callable[[], bool], policy: PolicyRoutes
+) -> web.Application:
     """`flush` brings the metrics up to date; `ready`: whether new requests are welcome."""
     registry = CollectorRegistry()
     registry.register(metrics)
@@ -34,5 +39,8 @@ def admin_app(metrics: Metrics, flush: Callable[[], None], ready: Callable[[], b
     app.router.add_get("/livez", livez)
     app.router.add_get("/readyz", readyz)
     app.router.add_get("/metrics", scrape)
+    app.router.add_get("/policy", policy.show)
+    app.router.add_post("/policy/reload", policy.reload)
+    app.router.add_get("/assign", policy.assign)
     app.router.add_route("*", "/{path:.*}", unknown)
     return app

@@ -6,7 +6,8 @@ examples:
   splitlane serve --policy my.yaml --listen 127.0.0.1:9000 --admin 127.0.0.1:9001
 
 Then point the orchestrator's API base URL at http://127.0.0.1:8080/v1 (the mistralai SDK:
-without /v1).  SIGTERM drains: requests in flight finish, new ones go elsewhere.
+without /v1).  SIGTERM drains: requests in flight finish, new ones go elsewhere.  A changed policy
+file is noticed within two seconds; SIGHUP reads it at once.
 """
 
 import argparse
@@ -20,10 +21,13 @@ from pathlib import Path
 
 from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
 
-from proxy.listener.service import Address, Service
-from proxy.policy.load import default_policy_path, load_policy
+from proxy.admin.policy import TOKEN_VARIABLE
+from proxy.listener.service import Service
+from proxy.policy.address import parse_address
+from proxy.policy.load import default_policy_path
 from proxy.policy.problems import PolicyError
-from proxy.policy.snapshot import Policy
+from proxy.policy.snapshot import Address
+from proxy.policy.store import PolicyStore
 from proxy.telemetry.log import configure
 
 try:
@@ -35,20 +39,21 @@ log = logging.getLogger("splitlane")
 
 
 def address(text: str) -> Address:
-    """`HOST:PORT`, `[V6]:PORT` or `:PORT` (all addresses)."""
-    host, colon, port = text.rpartition(":")
-    if not colon or not port.isdecimal() or int(port) > 65535:
-        raise argparse.ArgumentTypeError(f"expected HOST:PORT, got {text!r}")
-    return Address(host.removeprefix("[").removesuffix("]") or "0.0.0.0", int(port))  # noqa: S104 what `:PORT` asks for
+    """The command line's form of `listen` in a policy; raises ArgumentTypeError."""
+    try:
+        return parse_address(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"expected {error}, got {text!r}") from None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
     parser.add_argument("--policy", type=Path, help="policy file (default: policies/$GENESIS_ENV.yaml)")
-    parser.add_argument("--listen", type=address, default=Address("127.0.0.1", 8080), metavar="HOST:PORT",
-                        help="data listener (default: 127.0.0.1:8080)")  # fmt: skip
-    parser.add_argument("--admin", type=address, default=Address("127.0.0.1", 8081), metavar="HOST:PORT",
-                        help="admin listener: /livez, /readyz, /metrics (default: 127.0.0.1:8081)")  # fmt: skip
+    parser.add_argument("--listen", type=address, metavar="HOST:PORT",
+                        help="data listener (default: listen.data of the policy, 127.0.0.1:8080)")  # fmt: skip
+    parser.add_argument("--admin", type=address, metavar="HOST:PORT",
+                        help="admin listener: /livez, /readyz, /metrics, /policy, /assign "
+                             "(default: listen.admin of the policy, 127.0.0.1:8081)")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
@@ -60,18 +65,20 @@ def run(args: argparse.Namespace) -> int:
         )
         return 1
     try:
-        policy = load_policy(args.policy or default_policy_path(os.environ), os.environ)
+        store = PolicyStore(args.policy or default_policy_path(os.environ), os.environ)
     except PolicyError as error:
         print(error, file=sys.stderr)
         return 2
+    policy = store.active.policy
     configure(policy.log_level)
     _raise_descriptor_limit()
     with asyncio.Runner(loop_factory=fastest_loop.new_event_loop) as runner:
-        return runner.run(_serve(policy, args.listen, args.admin))
+        return runner.run(_serve(store, args.listen or policy.listen.data, args.admin or policy.listen.admin))
 
 
-async def _serve(policy: Policy, data: Address, admin: Address) -> int:
-    service = Service(policy, data, admin)
+async def _serve(store: PolicyStore, data: Address, admin: Address) -> int:
+    policy = store.active.policy
+    service = Service(store, data, admin, token=os.environ.get(TOKEN_VARIABLE, ""))
     try:
         await service.start()
     except OSError as error:
@@ -85,6 +92,8 @@ async def _serve(policy: Policy, data: Address, admin: Address) -> int:
         *service.admin,
         policy.hash,
     )
+    for warning in store.warnings:
+        log.warning("%s", warning)
     await service.run_until_signalled()
     return 0
 

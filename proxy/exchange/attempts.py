@@ -6,7 +6,7 @@ Everything here happens before the commit point.
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from email.utils import parsedate_to_datetime
 from random import uniform
 
@@ -48,6 +48,11 @@ class Attempts:
         if breaker is None:
             breaker = self._breakers[key] = Breaker()
         return breaker
+
+    def keep(self, agents: Iterable[AgentPolicy]) -> None:
+        """These are the policy's agents from now on: breakers of other fine-tunes are forgotten."""
+        current = {(agent.finetuned.upstream.name, agent.finetuned.model) for agent in agents}
+        self._breakers = {key: breaker for key, breaker in self._breakers.items() if key in current}
 
     def answer(self, call: CallState) -> Awaitable[Reply]:
         """The reply that is to be committed: sound, or the last one there will be."""

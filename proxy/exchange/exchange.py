@@ -44,13 +44,14 @@ class Exchange:
     def __init__(self, policy: Policy, ledger: Ledger, loop: asyncio.AbstractEventLoop, outbox: Outbox) -> None:
         self.policy = policy  # the active one; a request takes it once
         self.pools = Pools(loop, outbox)
+        self.pools.keep(policy.upstreams.values())
         self.attempts = Attempts(loop, self.pools)
         self.buffered = Buffered()
         self.in_flight = 0
         self._sorter_policy: IdentityPolicy | None = None
         self._sorter = RequestSorter(frozenset(), forward=False)
         self._settled: list[CallState] = []
-        self._ledger = ledger
+        self.ledger = ledger
         self._loop = loop
 
     async def handle(self, client: Client) -> None:
@@ -96,6 +97,12 @@ class Exchange:
             _answer(call, _INTERNAL, Failure.SERVER_ERROR)
         finally:
             self._settle(call)  # 8
+
+    def adopt(self, policy: Policy) -> None:
+        """Serve what comes from now on by `policy`; requests in flight keep theirs."""
+        self.policy = policy
+        self.pools.keep(policy.upstreams.values())
+        self.attempts.keep(policy.agents.values())
 
     def refuse(self, client: Client, answer: ErrorAnswer) -> None:
         """Answer, and settle, what the listener could not make a request of."""
@@ -229,7 +236,7 @@ class Exchange:
         """Hand the records of settled requests to the ledger."""
         settled, self._settled = self._settled, []
         for call in settled:
-            self._ledger(call.record())
+            self.ledger(call.record())
 
 
 def _seconds(value: bytes) -> float:

@@ -1,0 +1,173 @@
+"""The policy that is active, and how another one takes its place while requests are served.
+
+- The content decides, not names or times: all files of the policy are read again each `POLL` seconds.
+  A Kubernetes ConfigMap swaps the symlink `..data` above its files, a rename puts another file in a
+  name's place, a bind mount keeps odd times: a read sees what the next start would see.  Watching the
+  directory (inotify) would be faster by less than `POLL`, is blind on network file systems, goes deaf
+  without a word where a directory is replaced, and takes one of the few inotify instances of a node.
+- A file is judged when two readings, `SETTLE` seconds apart, agree: a half-written one is not.
+- A file that cannot be used changes nothing: the last good policy stays, and the failure is told.
+- Reading and parsing happen in a worker thread, the swap in one step on the event loop.
+- The environment is that of the start; `${NAME}` does not change while the process lives.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from proxy.policy.files import fingerprint_of
+from proxy.policy.load import LoadedPolicy, read_policy
+from proxy.policy.mounts import find_single_file_mounts
+from proxy.policy.problems import PolicyError, PolicyProblem
+from proxy.policy.snapshot import Address, ListenPolicy
+
+log = logging.getLogger("splitlane.policy")
+
+# Seconds between two looks at the files.  A ConfigMap takes up to a minute to arrive; a person who
+# saves a file waits this long.  Reading some kilobytes a second costs nothing that can be measured.
+POLL = 1.0
+# Seconds between the two readings that must agree, and how often that is tried before the next look.
+SETTLE = 0.05
+SETTLE_TRIES = 10
+# Problems in one line of the log; `/policy` has all of them.
+LOGGED_PROBLEMS = 10
+
+
+class Rejection(NamedTuple):
+    """A file that could not be used."""
+
+    problems: tuple[PolicyProblem, ...]
+    at: float  # Unix time
+
+
+class Judgement(NamedTuple):
+    """What the files said when they were read."""
+
+    outcome: LoadedPolicy | PolicyError
+    fingerprint: bytes  # of the files that were read, or looked for
+    settled: bool  # False: they were changing all the while
+
+
+class PolicyStore:
+    """The active policy of one process; its methods belong to the event loop."""
+
+    def __init__(self, path: Path, env: Mapping[str, str]) -> None:
+        """Read the policy file; raises `PolicyError`."""
+        self.path = path
+        self._env = dict(env)
+        self.active = read_policy(path, self._env)
+        self.mounts = find_single_file_mounts(self.active.files)
+        self.loaded_at = time.time()  # Unix time
+        self.rejection: Rejection | None = None  # of the files as they are now
+        self.reloads = 0
+        self.failures = 0
+        self.on_swap: Callable[[LoadedPolicy, LoadedPolicy], None] = lambda old, new: None
+        self._files = self.active.files  # what is looked at
+        self._judged = self.active.fingerprint  # what they were when last judged
+        self._reading = asyncio.Lock()
+
+    @property
+    def warnings(self) -> tuple[PolicyProblem, ...]:
+        """What is legal, and probably not meant, in the active policy and in how its files are mounted."""
+        return (*self.mounts, *self.active.warnings)
+
+    async def watch(self) -> None:
+        """Follow the files until cancelled."""
+        while True:
+            await asyncio.sleep(POLL)
+            async with self._reading:
+                if await asyncio.to_thread(fingerprint_of, self._files) != self._judged:
+                    judgement = await asyncio.to_thread(self._judge)
+                    if judgement.settled:
+                        self._take(judgement)
+
+    async def reload(self) -> bool:
+        """Read the files now; whether another policy is active.  Raises `PolicyError`; the last good one stays."""
+        async with self._reading:
+            judgement = await asyncio.to_thread(self._judge)
+            before = self.active
+            self._take(judgement)
+            if isinstance(judgement.outcome, PolicyError):
+                raise judgement.outcome
+            return self.active is not before
+
+    async def read(self) -> LoadedPolicy:
+        """What a reload would make active now; raises `PolicyError`.  Changes nothing."""
+        async with self._reading:
+            outcome = (await asyncio.to_thread(self._judge)).outcome
+        if isinstance(outcome, PolicyError):
+            raise outcome
+        return outcome
+
+    def _judge(self) -> Judgement:
+        """Read and check the files until they hold still.  In a worker thread: changes nothing."""
+        files = self._files
+        for _ in range(SETTLE_TRIES):
+            before = fingerprint_of(files)
+            time.sleep(SETTLE)
+            outcome = self._read()
+            settled = outcome.files == files and fingerprint_of(files) == before
+            if settled:
+                break
+            files = outcome.files
+        return Judgement(outcome, before, settled)
+
+    def _read(self) -> LoadedPolicy | PolicyError:
+        try:
+            loaded = read_policy(self.path, self._env)
+        except PolicyError as error:
+            return error
+        except Exception as error:
+            # Whatever a file does to us, the last good policy serves on.  Only the kind of error: its text
+            # may quote the file.
+            bug = f"a file that the proxy fails on ({type(error).__name__})"
+            return PolicyError((PolicyProblem(str(self.path), 0, 0, "", bug, "a policy file"),), (self.path,))
+        new, old = loaded.policy.listen, self.active.policy.listen
+        return loaded if new == old else PolicyError((_restart_needed(self.path, new, old),), loaded.files)
+
+    def _take(self, judgement: Judgement) -> None:
+        outcome = judgement.outcome
+        self._judged = judgement.fingerprint
+        self._files = outcome.files
+        if isinstance(outcome, PolicyError):
+            self.rejection = Rejection(outcome.problems, time.time())
+            self.failures += 1
+            told = _told(outcome.problems)
+            log.error("policy %s kept, %s cannot be used: %s", self.active.policy.hash, self.path, told)
+            return
+        if self.rejection is not None:
+            self.rejection = None
+            log.info("%s can be used again", self.path)
+        if outcome.fingerprint == self.active.fingerprint:
+            return
+        old, self.active = self.active, outcome
+        self.mounts = find_single_file_mounts(outcome.files)
+        self.loaded_at = time.time()
+        self.reloads += 1
+        self.on_swap(old, outcome)
+        log.info("policy %s → %s", old.policy.hash, outcome.policy.hash)
+        for warning in self.warnings:
+            log.warning("%s", warning)
+
+
+def _restart_needed(path: Path, new: ListenPolicy, old: ListenPolicy) -> PolicyProblem:
+    def shown(listen: ListenPolicy) -> str:
+        return f"data {_shown(listen.data)}, admin {_shown(listen.admin)}"
+
+    expected = f"{shown(old)}, as at start: the addresses only change with a restart"
+    return PolicyProblem(str(path), 0, 0, "listen", shown(new), expected)
+
+
+def _shown(address: Address) -> str:
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _told(problems: tuple[PolicyProblem, ...]) -> str:
+    """Problems as one line of a log."""
+    more = len(problems) - LOGGED_PROBLEMS
+    text = "; ".join(map(str, problems[:LOGGED_PROBLEMS]))
+    return f"{text}; and {more} more, see /policy" if more > 0 else text

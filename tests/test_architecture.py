@@ -23,7 +23,10 @@ STAGES = (
 SHARED = ("outbox", "tasks", "watchdog", "words")
 
 # The same input gives the same output, wherever and whenever.
-PURE = ("split", "wire", "policy.snapshot", "words")
+PURE = (
+    "split", "wire", "policy.snapshot", "policy.moves", "policy.settings", "policy.agent_diff", "policy.diff_text",
+    "policy.diff", "words",
+)  # fmt: skip
 IMPURE_LIBRARIES = {
     "aiohttp", "asyncio", "datetime", "http", "logging", "os", "pathlib", "random", "secrets", "select",
     "signal", "socket", "ssl", "subprocess", "threading", "time", "uvloop",

@@ -43,23 +43,25 @@ def assign(agent: AgentPolicy, user: bytes | None) -> Decision:
     return Decision(*_FINETUNED, bucket) if finetuned else Decision(*_BASELINE, bucket)
 
 
+def override(requested: bytes) -> Decision | None:
+    """The decision a client forces with `x-splitlane-variant`; None for an unknown variant."""
+    return _OVERRIDES.get(requested.strip().lower())
+
+
 class Explanation(NamedTuple):
-    """Why a user has the variant that `assign` gives."""
+    """Why a user is in a variant."""
 
     hash: int  # unsigned, 32 bits
     bucket: int  # 0 … 9999
     variant: Variant
-    enters_at: float  # the lowest percentage at which the user is fine-tuned
+    enters_at: float  # the lowest percentage at which the user is fine-tuned, under this salt and formula
 
 
-def explain(agent: AgentPolicy, user: bytes) -> Explanation:
-    """What `assign` did with a user, in numbers; the user is not blank: without one, nothing is hashed."""
-    hashed = murmur3(agent.salt, user)
-    bucket = bucket_of(hashed)
-    enters_at = float(hashed % 100 + 1) if agent.unleash else (bucket + 1) / 100
-    return Explanation(hashed, bucket, assign(agent, user).variant, enters_at)
-
-
-def override(requested: bytes) -> Decision | None:
-    """The decision a client forces with `x-splitlane-variant`; None for an unknown variant."""
-    return _OVERRIDES.get(requested.strip().lower())
+def explain(agent: AgentPolicy, user: bytes) -> Explanation | None:
+    """What `assign` decides for a user, and from what; None for a blank user, who is never hashed."""
+    decision = assign(agent, user)
+    if decision.bucket < 0:
+        return None
+    hashed = mmh3.hash(agent.hashed + user, 0, False)
+    enters_at = float(hashed % 100 + 1) if agent.unleash else (decision.bucket + 1) / 100
+    return Explanation(hashed, decision.bucket, decision.variant, enters_at)

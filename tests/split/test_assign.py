@@ -203,39 +203,6 @@ def test_unleash_cohorts_are_nested(user: bytes, one: int, other: int) -> None:
     assert not (finetuned(before, user) and not finetuned(after, user))
 
 
-# --- the explanation ---------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("vector", VECTORS["assignments"], ids=lambda vector: f"{vector['agent']}-{vector['user']}")
-def test_explanation_has_the_vectors_numbers(vector: dict[str, Any]) -> None:
-    agent = agent_of(10, vector["agent"], FINETUNES[vector["agent"]])
-    explained = explain(agent, vector["user"].encode())
-    assert (explained.hash, explained.bucket) == (vector["hash"], vector["bucket"])
-    assert explained.enters_at == (vector["bucket"] + 1) / 100
-
-
-@pytest.mark.parametrize("compat", ["", UNLEASH])
-@given(user=users, percentage=st.integers(0, 100))
-def test_explained_user_is_finetuned_from_the_percentage_named_and_not_below(
-    compat: str, user: bytes, percentage: int
-) -> None:
-    explained = explain(agent_of(percentage, extra=compat), user)
-    assert explained.variant is assign(agent_of(percentage, extra=compat), user).variant
-    assert (explained.variant is Variant.FINETUNED) == (percentage >= explained.enters_at)
-    assert finetuned(agent_of(explained.enters_at, extra=compat), user)
-
-
-@pytest.mark.parametrize(
-    ("switches", "expected"),
-    [
-        ("ab_testing: {enabled: false}", Variant.FINETUNED),
-        ("models: {use_finetuned: false}", Variant.BASELINE),
-    ],
-)
-def test_explanation_follows_the_switches(switches: str, expected: Variant) -> None:
-    assert explain(agent_of(10, switches=switches), b"user-1").variant is expected
-
-
 # --- the override -----------------------------------------------------------------------------------
 
 
@@ -249,3 +216,31 @@ def test_override_forces_a_variant_and_stays_out_of_comparisons(variant: Variant
 @pytest.mark.parametrize("requested", [b"", b"canary", b"finetuned,baseline", b"\xff"])
 def test_unknown_override_is_no_decision(requested: bytes) -> None:
     assert override(requested) is None
+
+
+# --- the explanation --------------------------------------------------------------------------------
+
+
+@given(users, percentages, st.sampled_from(["", UNLEASH]))
+def test_explanation_is_the_decision_and_where_the_user_enters(user: bytes, percentage: float, extra: str) -> None:
+    agent = agent_of(round(percentage) if extra else percentage, extra=extra)
+    found = explain(agent, user)
+    if found is None:
+        assert not user.strip()
+        return
+    assert found.hash == murmur3(agent.salt, user)
+    assert (found.variant, found.bucket) == (assign(agent, user).variant, assign(agent, user).bucket)
+    assert finetuned(agent_of(found.enters_at, extra=extra), user)
+    below = found.enters_at - (1 if extra else 0.01)
+    assert not finetuned(agent_of(round(below, 2), extra=extra), user)
+
+
+def test_bucket_1849_enters_at_18_5_per_cent() -> None:
+    user = next(user for user in CROWD if assign(agent_of(), user).bucket == 1849)
+    found = explain(agent_of(), user)
+    assert found is not None
+    assert found.enters_at == 18.5
+
+
+def test_blank_user_has_no_explanation() -> None:
+    assert explain(agent_of(), b" ") is None

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 from aiohttp import web
 
+from proxy.policy.diff import diff_policies
 from proxy.policy.load import LoadedPolicy
 from proxy.policy.problems import HIDDEN, PolicyError, PolicyProblem
 from proxy.policy.redact import redact
@@ -92,19 +93,22 @@ class PolicyRoutes:
                 "hash": new.policy.hash,
                 "errors": [],
                 "warnings": _problems(new.warnings),
+                "diff": diff_policies(active.policy, new.policy).as_json(),
             }
         )
 
     async def assign(self, request: web.Request) -> web.Response:
         """GET /assign?agent=&user=: the variant of a user, and why."""
-        name, user = request.query.get("agent", ""), request.query.get("user", "").encode()
-        if not name.strip() or not user.strip():
+        name, user = request.query.get("agent"), request.query.get("user")
+        if not name or not user:
             return _error(_NO_PARAMETERS)
         active = self._store.active
         agent = active.policy.agents.get(name.encode())
         if agent is None:
             return _error(_UNKNOWN_AGENT)
-        explained = explain(agent, user)
+        explained = explain(agent, user.encode())
+        if explained is None:
+            return _error(_NO_PARAMETERS)
         return _json(
             {
                 "agent": agent.name,

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from proxy.policy.diff import PolicyDiff, diff_policies
 from proxy.policy.files import fingerprint_of
 from proxy.policy.load import LoadedPolicy, read_policy
 from proxy.policy.mounts import find_single_file_mounts
@@ -148,9 +149,22 @@ class PolicyStore:
         self.loaded_at = time.time()
         self.reloads += 1
         self.on_swap(old, outcome)
-        log.info("policy %s → %s", old.policy.hash, outcome.policy.hash)
-        for warning in self.warnings:
+        log.info("policy %s", _summary(diff_policies(old.policy, outcome.policy)))
+        for warning in set(outcome.warnings) - set(old.warnings):
             log.warning("%s", warning)
+
+
+def _summary(diff: PolicyDiff) -> str:
+    """A change as one line of a log: which settings, not their values, and how many users move."""
+    changes = [change.key for change in diff.settings]
+    for agent in diff.agents.values():
+        if agent.change in ("added", "removed"):
+            changes.append(f"{agent.name} {agent.change}")
+        elif agent.change == "changed":
+            keys = [change.key for change in agent.settings] + [f"{price.variant} price" for price in agent.prices]
+            moved = sum(flow.share for flow in agent.flows if flow.moves)
+            changes.append(f"{agent.name} ({', '.join([*keys, f'{moved:.2%} of users move'])})")
+    return f"{diff.old} → {diff.new}: {'; '.join(changes) or 'nothing that requests are served by'}"
 
 
 def _restart_needed(path: Path, new: ListenPolicy, old: ListenPolicy) -> PolicyProblem:

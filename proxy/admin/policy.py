@@ -38,7 +38,7 @@ class PolicyRoutes:
 
     def __init__(self, store: PolicyStore, token: str) -> None:
         self._store = store
-        self._token = token.encode()
+        self._token = token.strip().encode("utf-8", "surrogateescape")  # as the header is taken
 
     async def show(self, _: web.Request) -> web.Response:
         """GET /policy: the effective policy, redacted, and how it came to be active."""

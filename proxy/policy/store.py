@@ -79,11 +79,13 @@ class PolicyStore:
         """Follow the files until cancelled."""
         while True:
             await asyncio.sleep(POLL)
-            async with self._reading:
-                if await asyncio.to_thread(fingerprint_of, self._files) != self._judged:
-                    judgement = await asyncio.to_thread(self._judge)
-                    if judgement.settled:
+            try:
+                async with self._reading:
+                    judgement = await asyncio.to_thread(self._look)
+                    if judgement is not None and judgement.settled:
                         self._take(judgement)
+            except Exception:
+                log.exception("the policy could not be looked at; the active one stays")
 
     async def reload(self) -> bool:
         """Read the files now; whether another policy is active.  Raises `PolicyError`; the last good one stays."""
@@ -102,6 +104,10 @@ class PolicyStore:
         if isinstance(outcome, PolicyError):
             raise outcome
         return outcome
+
+    def _look(self) -> Judgement | None:
+        """What changed files say; None where they are what they were when last judged.  In a worker thread."""
+        return None if fingerprint_of(self._files) == self._judged else self._judge()
 
     def _judge(self) -> Judgement:
         """Read and check the files until they hold still.  In a worker thread: changes nothing."""

@@ -10,7 +10,7 @@ The folders are the stages of a request; imports point down this list or into `w
     upstream    connection pool and one attempt on it
     split       pure: identity and assignment
     wire        pure: body splice, SSE events, headers, usage, error bodies
-    policy      the policy file: config, load, compiled snapshot
+    policy      the policy file: config, load, compiled snapshot, hot reload
     ledger      where records go
     telemetry   metrics and logs
     outbox      writes of one turn of the loop, gathered

@@ -6,18 +6,19 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from proxy.admin.policy import add_policy_routes
-from proxy.admin.respond import refusal
-from proxy.exchange.exchange import Exchange
-from proxy.policy.reload import Reloader
+from proxy.admin.policy import PolicyRoutes
 from proxy.telemetry.metrics import Metrics
 from proxy.wire.errors import bad_request
 
+_NOT_FOUND = bad_request(
+    "no such admin route; there are /livez, /readyz, /metrics, /policy, /policy/reload and /assign", "not_found", 404
+)
+
 
 def admin_app(
-    metrics: Metrics, exchange: Exchange, ready: Callable[[], bool], reloader: Reloader | None, token: str
+    metrics: Metrics, flush: Callable[[], None], ready: Callable[[], bool], policy: PolicyRoutes
 ) -> web.Application:
-    """`ready`: whether new requests are welcome; no `reloader`: the policy comes from no file."""
+    """`flush` brings the metrics up to date; `ready`: whether new requests are welcome."""
     registry = CollectorRegistry()
     registry.register(metrics)
 
@@ -39,6 +40,8 @@ def admin_app(
     app.router.add_get("/livez", livez)
     app.router.add_get("/readyz", readyz)
     app.router.add_get("/metrics", scrape)
-    add_policy_routes(app.router, exchange, reloader, token)
+    app.router.add_get("/policy", policy.show)
+    app.router.add_post("/policy/reload", policy.reload)
+    app.router.add_get("/assign", policy.assign)
     app.router.add_route("*", "/{path:.*}", unknown)
     return app

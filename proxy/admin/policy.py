@@ -1,88 +1,144 @@
-"""The active policy on the admin listener: what it is, what a change would do, whom it assigns where."""
+"""The policy over HTTP: what is active, a reload, one user's variant.
 
+What changes something needs the admin token.  Nothing here is logged, and no secret is in an answer.
+"""
+
+import hmac
+import json
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from aiohttp import web
 
-from proxy.admin.respond import answer, listed, may_change, refusal
-from proxy.exchange.exchange import Exchange
 from proxy.policy.diff import diff_policies
-from proxy.policy.problems import PolicyError, PolicyProblem
-from proxy.policy.redact import redacted
-from proxy.policy.reload import Reloader, single_file_mounts
+from proxy.policy.load import LoadedPolicy
+from proxy.policy.problems import HIDDEN, PolicyError, PolicyProblem
+from proxy.policy.redact import redact
+from proxy.policy.store import PolicyStore
 from proxy.split.assign import explain
-from proxy.tasks import blocking
-from proxy.wire.errors import bad_request
+from proxy.wire.errors import ErrorAnswer, bad_request
 
-_WHO = bad_request("name an agent and a user: /assign?agent=NAME&user=ID", "missing_parameter")
+TOKEN_VARIABLE = "SPLITLANE_ADMIN_TOKEN"  # noqa: S105 its name
+
+_NO_TOKEN = ErrorAnswer(
+    403, "permission_error", "no_admin_token",
+    f"this changes the proxy, and no token guards it: start it with {TOKEN_VARIABLE} set",
+)  # fmt: skip
+_WRONG_TOKEN = ErrorAnswer(
+    401, "authentication_error", "wrong_admin_token", f"send Authorization: Bearer with the value of {TOKEN_VARIABLE}"
+)
+_BAD_POLICY = bad_request("the policy file cannot be used, the active policy stays", "bad_policy")
+_BAD_DRY_RUN = bad_request("dry_run is 1 or 0")
+_NO_PARAMETERS = bad_request("ask for /assign?agent=NAME&user=ID, both not blank")
+_UNKNOWN_AGENT = bad_request("the active policy has no such agent; /policy lists them", "unknown_agent", 404)
 
 
-def add_policy_routes(router: web.UrlDispatcher, exchange: Exchange, reloader: Reloader | None, token: str) -> None:
-    """`/assign` of the active policy; `/policy` and its reload, where the policy comes from files."""
+class PolicyRoutes:
+    """Handlers over one process's policy store."""
 
-    async def assign(request: web.Request) -> web.Response:
-        name, user = request.query.get("agent"), request.query.get("user")
-        if not name or not user:
-            return refusal(_WHO)
-        policy = exchange.policy
-        agent = policy.agents.get(name.encode())
-        if agent is None:
-            known = ", ".join(each.name for each in policy.agents.values())
-            return refusal(bad_request(f"the policy has no such agent; it has {known}", "unknown_agent", 404))
-        explained = explain(agent, user.encode())
-        if explained is None:
-            return refusal(_WHO)
-        about = {"agent": agent.name, "policy": policy.hash, "percentage": agent.percentage, "salt": agent.salt}
-        return answer(about | explained._asdict())
+    def __init__(self, store: PolicyStore, token: str) -> None:
+        self._store = store
+        self._token = token.strip().encode("utf-8", "surrogateescape")  # as the header is taken
 
-    router.add_get("/assign", assign)
-    if reloader is None:
-        return
-    store = reloader.store
-
-    async def show(_: web.Request) -> web.Response:
-        active = store.active
-        return answer(
+    async def show(self, _: web.Request) -> web.Response:
+        """GET /policy: the effective policy, redacted, and how it came to be active."""
+        store = self._store
+        active, rejection = store.active, store.rejection
+        last_error = rejection and {"at": _time(rejection.at), "problems": _problems(rejection.problems)}
+        return _json(
             {
                 "hash": active.policy.hash,
-                "active_since": _moment(store.active_since),
-                "files": [str(file) for file in active.files],
+                "loaded_at": _time(store.loaded_at),
+                "files": list(map(str, active.files)),
                 "reloads": store.reloads,
-                "failures": store.failures,
-                "failed_at": _moment(store.failed_at),
-                "problems": listed(store.problems),
-                "warnings": listed((*active.warnings, *single_file_mounts(active.files))),
-                "policy": redacted(active.config),
+                "reload_failures": store.failures,
+                "last_error": last_error,
+                "warnings": _problems(store.warnings),
+                "policy": redact(active.config, active.expanded),
             }
         )
 
-    async def reload(request: web.Request) -> web.Response:
-        if (refused := may_change(request, token)) is not None:
-            return refused
-        if request.query.get("dry_run", "0") not in ("0", "false"):
-            try:
-                new = await blocking(store.read, "policy dry run")
-            except PolicyError as error:
-                return _invalid(error.problems)
-            changes = diff_policies(store.active.policy, new.policy).as_json()
-            return answer({"hash": new.policy.hash, "warnings": listed(new.warnings), "changes": changes})
-        outcome = await reloader.reload()
-        if outcome.problems:
-            return _invalid(outcome.problems)
-        active = store.active
-        return answer({"changed": outcome.changed, "hash": active.policy.hash, "warnings": listed(active.warnings)})
+    async def reload(self, request: web.Request) -> web.Response:
+        """POST /policy/reload: read the files now; with `dry_run=1`, tell what that would change."""
+        if not self._token:
+            return _error(_NO_TOKEN)
+        scheme, _, sent = request.headers.get("Authorization", "").partition(" ")
+        sound = hmac.compare_digest(sent.strip().encode("utf-8", "surrogateescape"), self._token)
+        if not sound or scheme.lower() != "bearer":
+            return _error(_WRONG_TOKEN)
+        dry_run = request.query.get("dry_run", "0")
+        if dry_run not in ("0", "1"):
+            return _error(_BAD_DRY_RUN)
+        try:
+            if dry_run == "1":
+                return self._tell(await self._store.read())
+            changed = await self._store.reload()
+        except PolicyError as error:
+            return _error(_BAD_POLICY, _problems(error.problems))
+        store = self._store
+        return _json(
+            {
+                "changed": changed,
+                "hash": store.active.policy.hash,
+                "errors": [],
+                "warnings": _problems(store.warnings),
+            }
+        )
 
-    router.add_get("/policy", show)
-    router.add_post("/policy/reload", reload)
+    def _tell(self, new: LoadedPolicy) -> web.Response:
+        active = self._store.active
+        return _json(
+            {
+                "changed": new.fingerprint != active.fingerprint,
+                "hash": new.policy.hash,
+                "errors": [],
+                "warnings": _problems(new.warnings),
+                "diff": diff_policies(active.policy, new.policy).as_json(),
+            }
+        )
+
+    async def assign(self, request: web.Request) -> web.Response:
+        """GET /assign?agent=&user=: the variant of a user, and why."""
+        name, user = request.query.get("agent"), request.query.get("user")
+        if not name or not user:
+            return _error(_NO_PARAMETERS)
+        active = self._store.active
+        agent = active.policy.agents.get(name.encode())
+        if agent is None:
+            return _error(_UNKNOWN_AGENT)
+        explained = explain(agent, user.encode())
+        if explained is None:
+            return _error(_NO_PARAMETERS)
+        return _json(
+            {
+                "agent": agent.name,
+                "hash": explained.hash,
+                "bucket": explained.bucket,
+                "variant": explained.variant,
+                "percentage": agent.percentage,
+                "enters_at": explained.enters_at,
+                "salt": HIDDEN if ("agents", agent.name, "salt") in active.expanded else agent.salt,
+                "policy": active.policy.hash,
+            }
+        )
 
 
-def _invalid(problems: tuple[PolicyProblem, ...]) -> web.Response:
-    return refusal(bad_request(_REFUSED, "invalid_policy"), problems=listed(problems))
+def _time(seconds: float) -> str:
+    """Unix time as RFC 3339, UTC."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-_REFUSED = "the policy's files cannot be used; the active policy stays"
+def _problems(problems: Iterable[PolicyProblem]) -> list[dict[str, object]]:
+    return [problem._asdict() for problem in problems]
 
 
-def _moment(seconds: float) -> str | None:
-    """Unix seconds as ISO 8601; None for never."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds") if seconds else None
+def _json(answer: object, status: int = 200) -> web.Response:
+    # Not orjson: a file's name may hold what is no Unicode, and stays printable here.
+    return web.Response(status=status, text=json.dumps(answer, indent=2) + "\n", content_type="application/json")
+
+
+def _error(answer: ErrorAnswer, problems: list[dict[str, object]] | None = None) -> web.Response:
+    body = json.loads(answer.body())
+    if problems is not None:
+        body["error"]["problems"] = problems
+    return _json(body, answer.status)

@@ -20,8 +20,9 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from proxy.listener.service import Service
-from proxy.policy.load import default_policy_path, load_policy
+from proxy.policy.load import default_policy_path
 from proxy.policy.snapshot import Address, Policy
+from proxy.policy.store import PolicyStore
 from proxy.stub import Stub, StubConfig
 from proxy.words import Dialect, Record
 
@@ -54,11 +55,11 @@ def run(args: argparse.Namespace) -> int:
 async def _running(records: list[Record]) -> AsyncIterator[tuple[Stub, Service, Policy]]:
     async with Stub(StubConfig(dialect=Dialect.MISTRAL)) as stub, Stub(StubConfig()) as openai:
         environment = {**os.environ, "SPLITLANE_STUB_URL": stub.url, "SPLITLANE_OPENAI_STUB_URL": openai.url}
-        policy = load_policy(default_policy_path({"GENESIS_ENV": "demo"}), environment)
-        service = Service(policy, LOCAL, LOCAL, records.append)
+        store = PolicyStore(default_policy_path({"GENESIS_ENV": "demo"}), environment)
+        service = Service(store, LOCAL, LOCAL, records.append)
         await service.start()
         try:
-            yield stub, service, policy
+            yield stub, service, store.active.policy
         finally:
             service.hurry()
             await service.stop()

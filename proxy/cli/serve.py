@@ -6,8 +6,8 @@ examples:
   splitlane serve --policy my.yaml --listen 127.0.0.1:9000 --admin 127.0.0.1:9001
 
 Then point the orchestrator's API base URL at http://127.0.0.1:8080/v1 (the mistralai SDK:
-without /v1).  SIGTERM drains: requests in flight finish, new ones go elsewhere.  The policy's files
-are followed: a valid change is active within a second, an invalid one changes nothing.
+without /v1).  SIGTERM drains: requests in flight finish, new ones go elsewhere.  A changed policy
+file is noticed within two seconds; SIGHUP reads it at once.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from pathlib import Path
 
 from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
 
-from proxy.admin.respond import TOKEN_VARIABLE
+from proxy.admin.policy import TOKEN_VARIABLE
 from proxy.listener.service import Service
 from proxy.policy.address import parse_address
 from proxy.policy.load import default_policy_path
@@ -39,7 +39,7 @@ log = logging.getLogger("splitlane")
 
 
 def address(text: str) -> Address:
-    """An address as `listen:` in a policy names it."""
+    """The command line's form of `listen` in a policy; raises ArgumentTypeError."""
     try:
         return parse_address(text)
     except ValueError as error:
@@ -50,9 +50,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
     parser.add_argument("--policy", type=Path, help="policy file (default: policies/$GENESIS_ENV.yaml)")
     parser.add_argument("--listen", type=address, metavar="HOST:PORT",
-                        help="data listener (default: the policy's listen.data, 127.0.0.1:8080)")  # fmt: skip
+                        help="data listener (default: listen.data of the policy, 127.0.0.1:8080)")  # fmt: skip
     parser.add_argument("--admin", type=address, metavar="HOST:PORT",
-                        help="admin listener (default: the policy's listen.admin, 127.0.0.1:8081)")  # fmt: skip
+                        help="admin listener: /livez, /readyz, /metrics, /policy, /assign "
+                             "(default: listen.admin of the policy, 127.0.0.1:8081)")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
@@ -68,21 +69,16 @@ def run(args: argparse.Namespace) -> int:
     except PolicyError as error:
         print(error, file=sys.stderr)
         return 2
-    configure(store.active.policy.log_level)
+    policy = store.active.policy
+    configure(policy.log_level)
     _raise_descriptor_limit()
     with asyncio.Runner(loop_factory=fastest_loop.new_event_loop) as runner:
-        return runner.run(_serve(store, args.listen, args.admin))
+        return runner.run(_serve(store, args.listen or policy.listen.data, args.admin or policy.listen.admin))
 
 
-async def _serve(store: PolicyStore, data: Address | None, admin: Address | None) -> int:
+async def _serve(store: PolicyStore, data: Address, admin: Address) -> int:
     policy = store.active.policy
-    service = Service(
-        policy,
-        data or policy.listen.data,
-        admin or policy.listen.admin,
-        store=store,
-        admin_token=os.environ.get(TOKEN_VARIABLE, ""),
-    )
+    service = Service(store, data, admin, token=os.environ.get(TOKEN_VARIABLE, ""))
     try:
         await service.start()
     except OSError as error:
@@ -96,6 +92,8 @@ async def _serve(store: PolicyStore, data: Address | None, admin: Address | None
         service.admin,
         policy.hash,
     )
+    for warning in store.warnings:
+        log.warning("%s", warning)
     await service.run_until_signalled()
     return 0
 

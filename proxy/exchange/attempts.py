@@ -49,10 +49,10 @@ class Attempts:
             breaker = self._breakers[key] = Breaker()
         return breaker
 
-    def keep(self, targets: Iterable[Target]) -> None:
-        """Forget the breakers of all other targets: another policy became active."""
-        kept = {(target.upstream.name, target.model) for target in targets}
-        self._breakers = {key: breaker for key, breaker in self._breakers.items() if key in kept}
+    def keep(self, agents: Iterable[AgentPolicy]) -> None:
+        """These are the policy's agents from now on: breakers of other fine-tunes are forgotten."""
+        current = {(agent.finetuned.upstream.name, agent.finetuned.model) for agent in agents}
+        self._breakers = {key: breaker for key, breaker in self._breakers.items() if key in current}
 
     def answer(self, call: CallState) -> Awaitable[Reply]:
         """The reply that is to be committed: sound, or the last one there will be."""

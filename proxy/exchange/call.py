@@ -81,8 +81,9 @@ class CallState:
         fields = _added.get(key)
         if fields is None:
             fields = _added_fields(*key)
-            if len(_added) < _ADDED_KEPT:
-                _added[key] = fields
+            if len(_added) >= _ADDED_KEPT:
+                _added.clear()  # full of policies that are no more, or of what will come again
+            _added[key] = fields
         return b"x-splitlane-request-id: %b\r\n%b" % (self.request_id.encode(), fields)
 
     def record(self) -> Record:

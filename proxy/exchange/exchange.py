@@ -44,6 +44,7 @@ class Exchange:
     def __init__(self, policy: Policy, ledger: Ledger, loop: asyncio.AbstractEventLoop, outbox: Outbox) -> None:
         self.policy = policy  # the active one; a request takes it once
         self.pools = Pools(loop, outbox)
+        self.pools.keep(policy.upstreams.values())
         self.attempts = Attempts(loop, self.pools)
         self.buffered = Buffered()
         self.in_flight = 0
@@ -98,11 +99,10 @@ class Exchange:
             self._settle(call)  # 8
 
     def adopt(self, policy: Policy) -> None:
-        """Serve requests from now on by another policy; those in flight keep theirs."""
+        """Serve what comes from now on by `policy`; requests in flight keep theirs."""
         self.policy = policy
         self.pools.keep(policy.upstreams.values())
-        self.attempts.keep(agent.finetuned for agent in policy.agents.values())
-        forget_added_fields()
+        self.attempts.keep(policy.agents.values())
 
     def refuse(self, client: Client, answer: ErrorAnswer) -> None:
         """Answer, and settle, what the listener could not make a request of."""

@@ -9,16 +9,17 @@ from aiohttp import web
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from proxy.admin.app import admin_app
+from proxy.admin.policy import PolicyRoutes
 from proxy.exchange.exchange import Exchange
 from proxy.ledger import Ledger
 from proxy.listener.connection import Listener
 from proxy.outbox import Outbox
 from proxy.policy.load import LoadedPolicy
-from proxy.policy.reload import Reloader
+from proxy.policy.problems import PolicyError
 from proxy.policy.snapshot import Address, Policy
 from proxy.policy.store import PolicyStore
 from proxy.tasks import spawn
-from proxy.telemetry.log import set_level
+from proxy.telemetry.log import follow
 from proxy.telemetry.metrics import Metrics, gauge
 from proxy.words import Record
 
@@ -40,27 +41,20 @@ class Service:
     """Starts, serves, drains.  One per process (tests start several)."""
 
     def __init__(
-        self,
-        policy: Policy,
-        data: Address,
-        admin: Address,
-        ledger: Ledger | None = None,
-        store: PolicyStore | None = None,
-        admin_token: str = "",
+        self, store: PolicyStore, data: Address, admin: Address, ledger: Ledger | None = None, token: str = ""
     ) -> None:
-        """Serve by `policy`; with a `store`, by whatever its files say from then on.
-
-        Without `admin_token` the admin listener changes nothing.
-        """
+        """`token`: what opens the admin routes that change something; empty: nothing does."""
+        policy = store.active.policy
+        self.store = store
         self._data_address = data
         self._admin_address = admin
         self._ledger = ledger
+        self._token = token
         self._loop = asyncio.get_running_loop()
         self.metrics = Metrics(self._known_models, self._gauges)
-        self.reloader = None if store is None else Reloader(store, self._swap)
-        self._admin_token = admin_token
         outbox = Outbox(self._loop)
-        self.exchange = Exchange(policy, self._sink(), self._loop, outbox)
+        self.exchange = Exchange(policy, self._ledger_of_level(), self._loop, outbox)
+        store.on_swap = self._adopt
         self._known_cache: tuple[Policy, frozenset[str]] = (policy, _models(policy))
         self._listener = Listener(
             self.exchange.handle,
@@ -73,6 +67,7 @@ class Service:
         self._admin: web.AppRunner | None = None
         self._hurry = asyncio.Event()
         self._flushing: asyncio.TimerHandle | None = None
+        self._watching: asyncio.Task[None] | None = None
 
     @property
     def data(self) -> Address:
@@ -101,7 +96,7 @@ class Service:
     async def start(self) -> None:
         """Listen.  Raises OSError where an address is taken."""
         runner = web.AppRunner(
-            admin_app(self.metrics, self.exchange, lambda: self.ready, self.reloader, self._admin_token),
+            admin_app(self.metrics, self.exchange.flush, lambda: self.ready, PolicyRoutes(self.store, self._token)),
             access_log=None,
             shutdown_timeout=0.1,
         )
@@ -116,8 +111,7 @@ class Service:
             await runner.cleanup()
             raise
         self._flush()
-        if self.reloader is not None:
-            self.reloader.start()
+        self._watching = spawn(self.store.watch(), "policy watch")
 
     async def run_until_signalled(self) -> None:
         """Serve until SIGTERM or SIGINT, then drain; a second signal ends at once.  SIGHUP reloads the policy."""
@@ -130,9 +124,7 @@ class Service:
 
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, on_signal)
-        if self.reloader is not None:
-            reload = self.reloader.reload
-            self._loop.add_signal_handler(signal.SIGHUP, lambda: spawn(reload(), "reload on SIGHUP"))
+        self._loop.add_signal_handler(signal.SIGHUP, lambda: spawn(self._reload(), "reload"))
         await signalled.wait()
         await self.stop()
 
@@ -144,6 +136,8 @@ class Service:
         """Drain: refuse nothing that can finish within the limit, then close everything."""
         limits = self.exchange.policy.limits
         listener = self._listener
+        if self._watching is not None:
+            self._watching.cancel()
         listener.draining = True  # readiness fails, answers say `Connection: close`
         if self.reloader is not None:
             self.reloader.stop()
@@ -179,6 +173,28 @@ class Service:
             await self._admin.cleanup()
         await asyncio.sleep(0)  # let closed transports go
         log.info("stopped")
+
+    async def _reload(self) -> None:
+        try:
+            if not await self.store.reload():
+                log.info("policy %s is active already", self.store.active.policy.hash)
+        except PolicyError:
+            pass  # the store has logged it
+
+    def _adopt(self, old: LoadedPolicy, new: LoadedPolicy) -> None:
+        """Swap the policy: one assignment, for all requests that begin after it."""
+        policy = new.policy
+        if policy.log_level != old.policy.log_level:
+            self.exchange.flush()
+            follow(policy.log_level)
+            self.exchange.ledger = self._ledger_of_level()
+        self.exchange.adopt(policy)
+        self.metrics.keep({agent.name for agent in policy.agents.values()}, _models(policy))
+
+    def _ledger_of_level(self) -> Ledger:
+        """The metrics themselves, where they are all that records are for."""
+        self._debug = log.isEnabledFor(logging.DEBUG)
+        return self._settle if self._ledger or self._debug else self.metrics.settle
 
     def _flush(self) -> None:
         self.exchange.flush()
@@ -236,10 +252,12 @@ class Service:
         info = GaugeMetricFamily("splitlane_policy_info", "The active policy.", labels=["hash"])
         info.add_metric([policy.hash], 1)
         yield info
-        store = None if self.reloader is None else self.reloader.store
-        reloads, failures = (0, 0) if store is None else (store.reloads, store.failures)
-        yield CounterMetricFamily("splitlane_policy_reloads", "Policies that became active.", value=reloads)
-        yield CounterMetricFamily("splitlane_policy_reload_failures", "Policy files refused.", value=failures)
+        store = self.store
+        yield gauge("splitlane_policy_loaded_timestamp_seconds", "When the policy was loaded.", store.loaded_at)
+        yield CounterMetricFamily("splitlane_policy_reloads", "Policies that replaced another.", value=store.reloads)
+        yield CounterMetricFamily(
+            "splitlane_policy_reload_failures", "Policy files that could not be used.", value=store.failures
+        )
 
 
 def _models(policy: Policy) -> frozenset[str]:

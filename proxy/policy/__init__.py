@@ -9,9 +9,9 @@ config    the tree's data → typed, validated sections (config_*.py)
             on the types of fields.py, the forms of units.py and address.py, the references of facts.py
 compile   those sections → `snapshot.Policy`
 warn      what is legal in them and probably not meant
+store     the active policy, and what takes its place when its files change; mounts: where they never do
 
-splice    values set in a file's text, every other byte kept; edit.py writes the files, all or none
-
+redact    the sections as they may be shown
 diagnose  pydantic's findings → problems with place and key
 problems  one line each, never with a secret
 """

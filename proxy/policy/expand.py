@@ -10,7 +10,7 @@ A key whose whole value expands to nothing (`${NAME:-}`) counts as left out.
 
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from proxy.policy.document import Node
 from proxy.policy.files import PolicyFiles, UnreadableError
@@ -36,6 +36,22 @@ def expand_document(root: Node, env: Mapping[str, str], files: PolicyFiles) -> l
     problems: list[PolicyProblem] = []
     _expand(root, (), env, files, problems)
     return problems
+
+
+def expanded_paths(root: Node) -> frozenset[Path]:
+    """Where, in an expanded document, values stand that came through `${…}`: none of them may be shown."""
+    return frozenset(_find_expanded(root, ()))
+
+
+def _find_expanded(node: Node, path: Path) -> Iterator[Path]:
+    if isinstance(node.value, dict):
+        for key, child in node.value.items():
+            yield from _find_expanded(child, (*path, key))
+    elif isinstance(node.value, list):
+        for index, child in enumerate(node.value):
+            yield from _find_expanded(child, (*path, index))
+    elif isinstance(node.value, Expanded):
+        yield path
 
 
 def _expand(node: Node, path: Path, env: Mapping[str, str], files: PolicyFiles, problems: list[PolicyProblem]) -> None:

@@ -17,9 +17,10 @@ from proxy.policy.compile import compile_policy
 from proxy.policy.config import PolicyConfig, validate_policy
 from proxy.policy.diagnose import diagnose
 from proxy.policy.document import Node
-from proxy.policy.expand import expand_document
+from proxy.policy.expand import expand_document, expanded_paths
 from proxy.policy.extend import read_merged
 from proxy.policy.files import PolicyFiles, UnreadableError
+from proxy.policy.problems import Path as KeyPath
 from proxy.policy.problems import PolicyError, PolicyProblem, show_value
 from proxy.policy.snapshot import Policy
 from proxy.policy.warn import find_warnings
@@ -40,6 +41,7 @@ class LoadedPolicy(NamedTuple):
     warnings: tuple[PolicyProblem, ...]  # what is legal and probably not meant
     files: tuple[Path, ...]  # all that was read for it, the policy file first
     fingerprint: bytes  # of all their bytes, mounted secrets included: for comparing, never for showing
+    expanded: frozenset[KeyPath]  # whose values came through `${…}`: not for showing either
 
 
 def read_policy(path: Path, env: Mapping[str, str], drafts: Mapping[Path, bytes] | None = None) -> LoadedPolicy:
@@ -58,7 +60,8 @@ def read_policy(path: Path, env: Mapping[str, str], drafts: Mapping[Path, bytes]
         raise PolicyError(error.problems, files.paths, files.fingerprint) from None
     bases = () if config.extends is None else (files.read(path.parent / config.extends),)
     policy = compile_policy(config, policy_hash(content, *bases))
-    return LoadedPolicy(policy, config, find_warnings(config, policy, root), files.paths, files.fingerprint)
+    warnings = find_warnings(config, policy, root)
+    return LoadedPolicy(policy, config, warnings, files.paths, files.fingerprint, expanded_paths(root))
 
 
 def load_policy(path: Path, env: Mapping[str, str]) -> Policy:

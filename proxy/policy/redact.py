@@ -1,31 +1,34 @@
-"""A policy as it may be shown to anybody who can reach the admin listener.  Pure.
+"""The effective policy as it may be shown: pure.
 
-Secrets are typed, and what the configuration declares a secret is shown as stars.  Hidden too are the
-digests of client keys, which are as good as the keys where those are weak, and the queries of URLs, where
-some vendors want a token.
+Hidden as `***` are secrets, everything that came through `${…}`, URLs with a password, and the digests
+of `identity.keys`, which stem from tokens.  Times are seconds, sizes bytes, as the proxy uses them.
 """
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+
+from pydantic import SecretStr
 
 from proxy.policy.config import PolicyConfig
-from proxy.policy.problems import HIDDEN
+from proxy.policy.problems import HIDDEN, Path, show_value
+
+_KEYS: Path = ("identity", "keys")
 
 
-def redacted(config: PolicyConfig) -> dict[str, Any]:
-    """The whole policy with all defaults, as a file would say it."""
-    shown: dict[str, Any] = _shown(config.model_dump(mode="json", by_alias=True))
-    agents = shown["identity"]["keys"].values()
-    shown["identity"]["keys"] = [f"{HIDDEN}: {agent}" for agent in agents]
-    return shown
+def redact(config: PolicyConfig, expanded: frozenset[Path]) -> object:
+    """A policy's configuration, defaults included, as plain data; `expanded` came through `${…}`."""
+    return _redact(config.model_dump(by_alias=True), (), expanded)
 
 
-def _shown(value: Any) -> Any:
-    match value:
-        case dict():
-            return {key: _shown(item) for key, item in value.items()}
-        case list() | tuple():
-            return [_shown(item) for item in value]
-        case str() if "://" in value and "?" in value:
-            return f"{value.partition('?')[0]}?{HIDDEN}"
-        case _:
-            return value
+def _redact(value: object, path: Path, expanded: frozenset[Path]) -> object:
+    # A short form stands for a mapping: what is below an expanded value is hidden with it.
+    if path in expanded or isinstance(value, SecretStr):
+        return HIDDEN
+    if path == _KEYS and isinstance(value, Mapping):
+        return {HIDDEN: sorted(value.values())} if value else {}
+    if isinstance(value, Mapping):
+        return {str(key): _redact(child, (*path, key), expanded) for key, child in value.items()}
+    if isinstance(value, str):
+        return HIDDEN if show_value(value, path) == HIDDEN else str(value)
+    if isinstance(value, Sequence):
+        return [_redact(child, (*path, index), expanded) for index, child in enumerate(value)]
+    return value

@@ -1,83 +1,193 @@
-"""The active policy and the state of its file.
+"""The policy that is active, and how another one takes its place while requests are served.
 
-Laws: there is always one active policy, and it is whole; a file that cannot be used changes nothing but
-`problems`; a content is judged once, however often it is looked at.
+- The content decides, not names or times: all files of the policy are read again each `POLL` seconds.
+  A Kubernetes ConfigMap swaps the symlink `..data` above its files, a rename puts another file in a
+  name's place, a bind mount keeps odd times: a read sees what the next start would see.  Watching the
+  directory (inotify) would be faster by less than `POLL`, is blind on network file systems, goes deaf
+  without a word where a directory is replaced, and takes one of the few inotify instances of a node.
+- A file is judged when two readings, `SETTLE` seconds apart, agree: a half-written one is not.
+- A file that cannot be used changes nothing: the last good policy stays, and the failure is told.
+- Reading and parsing happen in a worker thread, the swap in one step on the event loop.
+- The environment is that of the start; `${NAME}` does not change while the process lives.
 """
 
+import asyncio
+import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from proxy.policy.diff import PolicyDiff, diff_policies
 from proxy.policy.files import fingerprint_of
 from proxy.policy.load import LoadedPolicy, read_policy
+from proxy.policy.mounts import find_single_file_mounts
 from proxy.policy.problems import PolicyError, PolicyProblem
-from proxy.policy.snapshot import Policy
+from proxy.policy.snapshot import Address, ListenPolicy
+
+log = logging.getLogger("splitlane.policy")
+
+# Seconds between two looks at the files.  A ConfigMap takes up to a minute to arrive; a person who
+# saves a file waits this long.  Reading some kilobytes a second costs nothing that can be measured.
+POLL = 1.0
+# Seconds between the two readings that must agree, and how often that is tried before the next look.
+SETTLE = 0.05
+SETTLE_TRIES = 10
+# Problems in one line of the log; `/policy` has all of them.
+LOGGED_PROBLEMS = 10
 
 
-class Reload(NamedTuple):
-    """What one look at the policy's files led to."""
+class Rejection(NamedTuple):
+    """A file that could not be used."""
 
-    changed: bool  # another policy became active
-    problems: tuple[PolicyProblem, ...]  # why the files cannot be used; empty: they are what is active
+    problems: tuple[PolicyProblem, ...]
+    at: float  # Unix time
+
+
+class Judgement(NamedTuple):
+    """What the files said when they were read."""
+
+    outcome: LoadedPolicy | PolicyError
+    fingerprint: bytes  # of the files that were read, or looked for
+    settled: bool  # False: they were changing all the while
 
 
 class PolicyStore:
-    """Owns the active policy.  `read` and `fingerprint` read files; everything else only remembers."""
+    """The active policy of one process; its methods belong to the event loop."""
 
     def __init__(self, path: Path, env: Mapping[str, str]) -> None:
-        """Load the policy at `path`, with `${…}` from `env`, now and ever after.  Raises `PolicyError`."""
+        """Read the policy file; raises `PolicyError`."""
         self.path = path
         self._env = dict(env)
-        self.active: LoadedPolicy = read_policy(path, self._env)
-        self.active_since = time.time()  # Unix seconds, as all times here
-        self.files = self.active.files  # what was read or looked for last
-        self._judged = self.active.fingerprint
-        self.problems: tuple[PolicyProblem, ...] = ()
-        self.failed_at = 0.0
-        self.failures = 0
+        self.active = read_policy(path, self._env)
+        self.mounts = find_single_file_mounts(self.active.files)
+        self.loaded_at = time.time()  # Unix time
+        self.rejection: Rejection | None = None  # of the files as they are now
         self.reloads = 0
+        self.failures = 0
+        self.on_swap: Callable[[LoadedPolicy, LoadedPolicy], None] = lambda old, new: None
+        self._files = self.active.files  # what is looked at
+        self._judged = self.active.fingerprint  # what they were when last judged
+        self._reading = asyncio.Lock()
 
-    def fingerprint(self) -> bytes:
-        """Of the files as they are now."""
-        return fingerprint_of(self.files)
+    @property
+    def warnings(self) -> tuple[PolicyProblem, ...]:
+        """What is legal, and probably not meant, in the active policy and in how its files are mounted."""
+        return (*self.mounts, *self.active.warnings)
 
-    def is_judged(self, fingerprint: bytes) -> bool:
-        """Whether files with this fingerprint are those that were judged last."""
-        return fingerprint == self._judged
+    async def watch(self) -> None:
+        """Follow the files until cancelled."""
+        while True:
+            await asyncio.sleep(POLL)
+            try:
+                async with self._reading:
+                    judgement = await asyncio.to_thread(self._look)
+                    if judgement is not None and judgement.settled:
+                        self._take(judgement)
+            except Exception:
+                log.exception("the policy could not be looked at; the active one stays")
 
-    def read(self) -> LoadedPolicy:
-        """The policy in the files now, were it to become active.  Raises `PolicyError`."""
-        loaded = read_policy(self.path, self._env)
-        problems = tuple(_fixed(str(self.path), self.active.policy, loaded.policy))
-        if problems:
-            raise PolicyError(problems, loaded.files, loaded.fingerprint)
-        return loaded
+    async def reload(self) -> bool:
+        """Read the files now; whether another policy is active.  Raises `PolicyError`; the last good one stays."""
+        async with self._reading:
+            judgement = await asyncio.to_thread(self._judge)
+            before = self.active
+            self._take(judgement)
+            if isinstance(judgement.outcome, PolicyError):
+                raise judgement.outcome
+            return self.active is not before
 
-    def accept(self, loaded: LoadedPolicy) -> Reload:
-        """Make a policy that was read the active one."""
-        self.files, self._judged = loaded.files, loaded.fingerprint
-        self.problems = ()
-        changed = loaded.fingerprint != self.active.fingerprint
-        if changed:
-            self.active = loaded
-            self.active_since = time.time()
-            self.reloads += 1
-        return Reload(changed, ())
+    async def read(self) -> LoadedPolicy:
+        """What a reload would make active now; raises `PolicyError`.  Changes nothing."""
+        async with self._reading:
+            outcome = (await asyncio.to_thread(self._judge)).outcome
+        if isinstance(outcome, PolicyError):
+            raise outcome
+        return outcome
 
-    def refuse(self, error: PolicyError) -> Reload:
-        """Keep the active policy, and remember why."""
-        self.files, self._judged = error.files, error.fingerprint
-        self.problems = error.problems
-        self.failed_at = time.time()
-        self.failures += 1
-        return Reload(False, error.problems)
+    def _look(self) -> Judgement | None:
+        """What changed files say; None where they are what they were when last judged.  In a worker thread."""
+        return None if fingerprint_of(self._files) == self._judged else self._judge()
+
+    def _judge(self) -> Judgement:
+        """Read and check the files until they hold still.  In a worker thread: changes nothing."""
+        files = self._files
+        for _ in range(SETTLE_TRIES):
+            before = fingerprint_of(files)
+            time.sleep(SETTLE)
+            outcome = self._read()
+            settled = outcome.files == files and fingerprint_of(files) == before
+            if settled:
+                break
+            files = outcome.files
+        return Judgement(outcome, before, settled)
+
+    def _read(self) -> LoadedPolicy | PolicyError:
+        try:
+            loaded = read_policy(self.path, self._env)
+        except PolicyError as error:
+            return error
+        except Exception as error:
+            # Whatever a file does to us, the last good policy serves on.  Only the kind of error: its text
+            # may quote the file.
+            bug = f"a file that the proxy fails on ({type(error).__name__})"
+            return PolicyError((PolicyProblem(str(self.path), 0, 0, "", bug, "a policy file"),), (self.path,))
+        new, old = loaded.policy.listen, self.active.policy.listen
+        return loaded if new == old else PolicyError((_restart_needed(self.path, new, old),), loaded.files)
+
+    def _take(self, judgement: Judgement) -> None:
+        outcome = judgement.outcome
+        self._judged = judgement.fingerprint
+        self._files = outcome.files
+        if isinstance(outcome, PolicyError):
+            self.rejection = Rejection(outcome.problems, time.time())
+            self.failures += 1
+            told = _told(outcome.problems)
+            log.error("policy %s kept, %s cannot be used: %s", self.active.policy.hash, self.path, told)
+            return
+        if self.rejection is not None:
+            self.rejection = None
+            log.info("%s can be used again", self.path)
+        if outcome.fingerprint == self.active.fingerprint:
+            return
+        old, self.active = self.active, outcome
+        self.mounts = find_single_file_mounts(outcome.files)
+        self.loaded_at = time.time()
+        self.reloads += 1
+        self.on_swap(old, outcome)
+        log.info("policy %s", _summary(diff_policies(old.policy, outcome.policy)))
+        for warning in set(outcome.warnings) - set(old.warnings):
+            log.warning("%s", warning)
 
 
-def _fixed(source: str, active: Policy, new: Policy) -> list[PolicyProblem]:
-    """What only a restart can change."""
-    return [
-        PolicyProblem(source, 0, 0, f"listen.{key}", str(new_address), f"{address}, or a restart: only that moves it")
-        for key in ("data", "admin")
-        if (address := getattr(active.listen, key)) != (new_address := getattr(new.listen, key))
-    ]
+def _summary(diff: PolicyDiff) -> str:
+    """A change as one line of a log: which settings, not their values, and how many users move."""
+    changes = [change.key for change in diff.settings]
+    for agent in diff.agents.values():
+        if agent.change in ("added", "removed"):
+            changes.append(f"{agent.name} {agent.change}")
+        elif agent.change == "changed":
+            keys = [change.key for change in agent.settings] + [f"{price.variant} price" for price in agent.prices]
+            moved = sum(flow.share for flow in agent.flows if flow.moves)
+            changes.append(f"{agent.name} ({', '.join([*keys, f'{moved:.2%} of users move'])})")
+    return f"{diff.old} → {diff.new}: {'; '.join(changes) or 'nothing that requests are served by'}"
+
+
+def _restart_needed(path: Path, new: ListenPolicy, old: ListenPolicy) -> PolicyProblem:
+    def shown(listen: ListenPolicy) -> str:
+        return f"data {_shown(listen.data)}, admin {_shown(listen.admin)}"
+
+    expected = f"{shown(old)}, as at start: the addresses only change with a restart"
+    return PolicyProblem(str(path), 0, 0, "listen", shown(new), expected)
+
+
+def _shown(address: Address) -> str:
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _told(problems: tuple[PolicyProblem, ...]) -> str:
+    """Problems as one line of a log."""
+    more = len(problems) - LOGGED_PROBLEMS
+    text = "; ".join(map(str, problems[:LOGGED_PROBLEMS]))
+    return f"{text}; and {more} more, see /policy" if more > 0 else text

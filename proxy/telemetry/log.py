@@ -32,9 +32,9 @@ def configure(level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)  # libraries speak up only when something is wrong
-    set_level(level)
+    follow(level)
 
 
-def set_level(level: str) -> None:
-    """Log from another level on."""
+def follow(level: str) -> None:
+    """Log from `level` on, from now on."""
     logging.getLogger("splitlane").setLevel(LEVELS[level])

@@ -6,7 +6,7 @@ is no lock, and the exposition is built when somebody scrapes.
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -16,6 +16,9 @@ from proxy.words import Record
 # Language models answer in 0.1 s to 2 min; the alerts' thresholds (5 s, 10 s) are bucket edges.
 LATENCY_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0)
 TTFT_BUCKETS = (0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0)
+# How many series of agents and models that left the policy are kept: a scrape is to see their last counts.
+GONE_KEPT = 256
+OTHER = "other"
 OVERHEAD_BUCKETS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5)
 
 
@@ -106,8 +109,23 @@ class Metrics(Collector):
     def _series(self, key: tuple[str, str, str]) -> ModelSeries:
         agent, variant, served = key
         if served not in self._known_models():
-            key = (agent, variant, "other")
+            key = (agent, variant, OTHER)
         return self._models.setdefault(key, ModelSeries())
+
+    def keep(self, agents: Container[str], models: Container[str]) -> None:
+        """The policy's agents and models from now on; of others no more than `GONE_KEPT` series stay."""
+        gone = [
+            key
+            for key in self._models
+            if not ((key[0] in agents or key[0] == OTHER) and (key[2] in models or key[2] == OTHER))
+        ]
+        if len(gone) <= GONE_KEPT:
+            return
+        for key in gone:
+            del self._models[key]
+        for counts in (self._fallbacks, self._assignments, self._adapted):
+            for pair in [pair for pair in counts if pair[0] not in agents and pair[0] != OTHER]:
+                del counts[pair]
 
     def collect(self) -> Iterator[Metric]:
         """The exposition, built now."""

@@ -3,7 +3,7 @@
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from proxy.outbox import Outbox
 from proxy.policy.snapshot import UpstreamPolicy
@@ -24,10 +24,17 @@ class Pool:
     """Connections to one upstream."""
 
     def __init__(
-        self, upstream: UpstreamPolicy, loop: asyncio.AbstractEventLoop, resolver: Resolver, outbox: Outbox
+        self,
+        upstream: UpstreamPolicy,
+        loop: asyncio.AbstractEventLoop,
+        resolver: Resolver,
+        outbox: Outbox,
+        forget: Callable[[UpstreamPolicy], None],
     ) -> None:
         self._outbox = outbox
+        self._forget = forget
         self.upstream = upstream
+        self.retired = False  # the upstream left the policy: no connection is kept, and then no pool
         self._reserved = 0  # places of connections that are being made, or may be
         self._live: set[Connection] = set()
         self._loop = loop
@@ -92,7 +99,7 @@ class Pool:
             if not waiter.done():
                 waiter.set_result(connection)
                 return
-        if self._retired:
+        if self.retired:
             connection.close()
             return
         self._idle.append(connection)
@@ -126,6 +133,13 @@ class Pool:
         """How many connections there are or soon will be; never above `max_connections`."""
         return len(self._live) + self._reserved
 
+    def retire(self) -> None:
+        """Keep no connection that nobody uses; requests in flight end in peace."""
+        self.retired = True
+        self.close_idle()
+        if not self.open:
+            self._forget(self.upstream)
+
     def _offer_room(self) -> None:
         """Tell the first that waits that it may open a connection of its own."""
         while self._waiting and self.open < self.upstream.pool.max_connections:
@@ -134,6 +148,8 @@ class Pool:
                 self._reserved += 1
                 waiter.set_result(None)
                 return
+        if self.retired and not self.open:
+            self._forget(self.upstream)
 
     async def _wait(self, limit: float) -> Connection | None:
         waiter: asyncio.Future[Connection | None] = self._loop.create_future()
@@ -155,7 +171,10 @@ class Pool:
 
 
 class Pools:
-    """One pool per upstream; an upstream that a reload did not change keeps its pool."""
+    """One pool per upstream; an upstream that a reload did not change keeps its pool.
+
+    The pool of one that left the policy lives as long as a connection of it does.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, outbox: Outbox) -> None:
         self._outbox = outbox
@@ -163,6 +182,10 @@ class Pools:
         self._resolver = Resolver(loop)
         self._pools: dict[UpstreamPolicy, Pool] = {}
         self._by_name: dict[str, Pool] = {}
+        self._current: frozenset[UpstreamPolicy] = frozenset()
+
+    def __len__(self) -> int:
+        return len(self._pools)
 
     def of(self, upstream: UpstreamPolicy) -> Pool:
         """The upstream's pool."""
@@ -171,22 +194,26 @@ class Pools:
             return pool  # spares hashing the whole policy on every request
         pool = self._pools.get(upstream)
         if pool is None:
-            pool = self._pools[upstream] = Pool(upstream, self._loop, self._resolver, self._outbox)
-        self._by_name[upstream.name] = pool
+            pool = self._pools[upstream] = Pool(upstream, self._loop, self._resolver, self._outbox, self._forget)
+            pool.retired = upstream not in self._current  # asked for by a request of the policy before
+        if not pool.retired:
+            self._by_name[upstream.name] = pool
         return pool
 
     def keep(self, upstreams: Iterable[UpstreamPolicy]) -> None:
-        """Another policy is active: pools of upstreams it has not are retired, the others live on."""
-        kept = {}
-        for upstream in upstreams:
-            pool = self._pools.pop(upstream, None)
-            if pool is not None:
-                pool.upstream = upstream  # equal to its own, and the very one that `of` will be asked for
-                kept[upstream] = pool
-        for pool in self._pools.values():
-            pool.retire()
-        self._pools = kept
-        self._by_name = {pool.upstream.name: pool for pool in kept.values()}
+        """These are the policy's upstreams from now on: the pools of all others are retired."""
+        self._current = frozenset(upstreams)
+        self._by_name.clear()
+        for upstream in self._current:
+            if (pool := self._pools.get(upstream)) is not None:
+                pool.upstream = upstream  # equal, but the object that requests will ask for
+                pool.retired = False
+        for upstream, pool in list(self._pools.items()):
+            if upstream not in self._current:
+                pool.retire()
+
+    def _forget(self, upstream: UpstreamPolicy) -> None:
+        self._pools.pop(upstream, None)
 
     def close_idle(self) -> None:
         """Close every connection that nobody uses."""

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from proxy.policy.load import load_policy
+from proxy.policy.store import PolicyStore
 from proxy.stub import Stub, StubConfig
 from proxy.words import Dialect
 from tests.docs.pages import ROOT, Block, blocks, section, text_of
@@ -25,7 +25,7 @@ PYTHON = blocks("python")
 async def demo() -> AsyncIterator[tuple[Lane, Stub]]:
     """What the README has a reader start: the stub in Mistral's dialect, and the proxy with the demo policy."""
     async with Stub(StubConfig(dialect=Dialect.MISTRAL)) as stub:
-        policy = load_policy(policy_file("demo.yaml"), {"SPLITLANE_STUB_URL": stub.url})
+        policy = PolicyStore(policy_file("demo.yaml"), {"SPLITLANE_STUB_URL": stub.url})
         async with running(policy) as lane:
             yield lane, stub
 

@@ -1,4 +1,4 @@
-"""Request ids.  What a call knows and records is tested from outside, in tests/integration/."""
+"""Request ids, and the memory of header blocks.  What a call knows and records is tested from outside."""
 
 import uuid
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.policy.load import load_policy
+from proxy.policy.store import PolicyStore
 from proxy.stub import Stub
 from proxy.stub.config import StubConfig
 from proxy.words import Dialect
@@ -116,7 +116,7 @@ async def test_failing_fine_tune_is_rescued_by_the_baseline(tmp_path: Path, name
 async def test_demo_falls_back_to_another_provider() -> None:
     async with Stub(StubConfig(faults={"ft:*": "status=503"})) as stub:
         urls = {"SPLITLANE_STUB_URL": stub.url, "SPLITLANE_OPENAI_STUB_URL": stub.url}
-        async with running(load_policy(policy_file("demo.yaml"), urls)) as lane:
+        async with running(PolicyStore(policy_file("demo.yaml"), urls)) as lane:
             for user in range(40):
                 assert (await ask(lane, chat(agent="analyst_agent", user=f"person-{user}"))).status == 200
         asked = {(call.model, call.header("authorization")) for call in stub.calls}

@@ -5,14 +5,15 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
 
 from proxy.listener.service import Service
-from proxy.policy.compile import compile_policy
-from proxy.policy.load import parse_policy, policy_hash
+from proxy.policy.load import read_policy
 from proxy.policy.snapshot import Address, Policy
+from proxy.policy.store import PolicyStore
 from proxy.words import Record
 
 FINETUNED = "ft:open-mistral-7b:5010731d:20251031:ecc3829c"
@@ -23,6 +24,11 @@ FINETUNED_USER = "user-1"
 BASELINE_USER = "user-42"
 
 LOCAL = Address("127.0.0.1", 0)
+TOKEN = "admin-token"
+
+# The policies of this run, as the files that the proxies of the tests read, by hash.
+_FOLDER = TemporaryDirectory()
+_FILES: dict[str, Path] = {}
 
 
 def policy_of(upstream_url: str, **changes: Any) -> Policy:
@@ -42,8 +48,11 @@ def policy_of(upstream_url: str, **changes: Any) -> Policy:
             config[section] = _merged(config[section], change)
         else:
             config[section] = change
-    text = yaml.safe_dump(config).encode()
-    return compile_policy(parse_policy(text, "test.yaml", {}), policy_hash(text))
+    path = Path(_FOLDER.name, f"{len(_FILES)}.yaml")
+    path.write_text(yaml.safe_dump(config))
+    policy = read_policy(path, {}).policy
+    _FILES[policy.hash] = path
+    return policy
 
 
 def _merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
@@ -94,10 +103,11 @@ class Lane:
 
 
 @asynccontextmanager
-async def running(policy: Policy) -> AsyncIterator[Lane]:
-    """A proxy that serves `policy` until the block ends."""
+async def running(policy: Policy | PolicyStore) -> AsyncIterator[Lane]:
+    """A proxy that serves a policy of `policy_of`, or a store's, until the block ends."""
     records: list[Record] = []
-    service = Service(policy, LOCAL, LOCAL, records.append)
+    store = policy if isinstance(policy, PolicyStore) else PolicyStore(_FILES[policy.hash], {})
+    service = Service(store, LOCAL, LOCAL, records.append, TOKEN)
     await service.start()
     try:
         yield Lane(service, records)

@@ -10,7 +10,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -57,10 +57,11 @@ class Served:
         """Send a signal."""
         self._process.send_signal(number)
 
-    async def ask_admin(self, path: str) -> RawResponse:
+    async def ask_admin(self, path: str, method: str = "GET", token: str = "") -> RawResponse:
         """An answer of the admin listener."""
+        fields = [("Authorization", f"Bearer {token}")] if token else []
         async with RawClient("127.0.0.1", self.admin) as client:
-            await client.send(request("GET", path))
+            await client.send(request(method, path, b"", fields))
             return await client.read_response()
 
     async def exit_code(self, within: float = 10.0) -> int:
@@ -71,13 +72,15 @@ class Served:
 
 @asynccontextmanager
 async def serving(
-    policy: Path | None, env: Mapping[str, str] | None = None, folder: Path = ROOT
+    policy: Path | None, env: Mapping[str, str] | None = None, folder: Path = ROOT, wrapper: Sequence[str] = ()
 ) -> AsyncIterator[Served]:
     """The proxy, from when it listens to the end of the block, where it is killed if need be.
 
-    Without a policy file, it is for `env` and the working directory `folder` to name one.
+    Without a policy file, it is for `env` and the working directory `folder` to name one.  `wrapper` is a
+    command that becomes the one behind it.
     """
     process = await asyncio.create_subprocess_exec(
+        *wrapper,
         sys.executable,
         "-m",
         "proxy",

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.telemetry.log import LEVELS, JsonFormatter, configure
+from proxy.telemetry.log import LEVELS, JsonFormatter, configure, follow
 
 
 def line_of(message: str, *arguments: object, level: int = logging.INFO, **more: Any) -> str:
@@ -91,3 +91,13 @@ def test_configuring_again_replaces_what_was_configured(capsys: pytest.CaptureFi
     configure("info")
     logging.getLogger("splitlane").info("once")
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_level_can_follow_a_policy_without_another_handler(logging_restored: None) -> None:
+    configure("info")
+    handlers = logging.getLogger().handlers[:]
+    follow("debug")
+    assert logging.getLogger("splitlane.exchange").isEnabledFor(logging.DEBUG)
+    follow("error")
+    assert not logging.getLogger("splitlane.exchange").isEnabledFor(logging.WARNING)
+    assert logging.getLogger().handlers == handlers

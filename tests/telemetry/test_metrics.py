@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from proxy.telemetry.metrics import LATENCY_BUCKETS, TTFT_BUCKETS, Histogram, Metrics, gauge
+from proxy.telemetry.metrics import GONE_KEPT, LATENCY_BUCKETS, TTFT_BUCKETS, Histogram, Metrics, gauge
 from proxy.words import Assignment, Decision, Failure, Record, Usage, Variant
 
 FINETUNED, BASELINE = "ft:m", "m"
@@ -157,6 +157,24 @@ def test_ten_thousand_unknown_models_make_one_series() -> None:
     found = scrape([SUCCESS._replace(served=f"model-{number}") for number in range(10_000)])
     assert found.total("model_requests_total", model="other") == 10_000
     assert {sample.labels["model"] for sample in found.samples if "model" in sample.labels} == {"other"}
+
+
+def test_series_of_what_left_the_policy_stay_for_a_scrape_and_never_pile_up() -> None:
+    models = {FINETUNED}
+    metrics = Metrics(lambda: frozenset(models), lambda: ())
+    rescued = SUCCESS._replace(fallback=Failure.RESET, adapted=("seed",))
+    for number in range(5_000):
+        models = {f"model-{number}"}
+        metrics.settle(rescued._replace(agent=f"agent-{number}", served=f"model-{number}"))
+        metrics.settle(rescued)
+        metrics.keep({"qa_agent"}, {FINETUNED})
+        if number == GONE_KEPT - 1:
+            assert Scrape(metrics).total("model_requests_total", agent="agent-0") == 1
+    scraped = Scrape(metrics)
+    for name in ("model_requests_total", "model_fallbacks_total", "splitlane_assignments_total"):
+        assert sum(sample.name == name for sample in scraped.samples) <= GONE_KEPT + 1
+    assert sum(sample.name == "splitlane_adapted_fields_total" for sample in scraped.samples) <= GONE_KEPT + 1
+    assert scraped.total("model_requests_total", agent="qa_agent") == 5_000
 
 
 def test_model_that_the_policy_learns_gets_its_name() -> None:

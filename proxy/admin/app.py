@@ -29,12 +29,11 @@ def admin_app(
         return web.Response(text="ready\n") if ready() else web.Response(status=503, text="draining\n")
 
     async def scrape(_: web.Request) -> web.Response:
-        exchange.flush()
+        flush()
         return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def unknown(_: web.Request) -> web.Response:
-        routes = sorted({resource.canonical for resource in app.router.resources()} - {"/{path}"})
-        return refusal(bad_request(f"no such admin route; there are {', '.join(routes)}", "not_found", 404))
+        return web.Response(status=404, body=_NOT_FOUND.body(), content_type="application/json")
 
     app = web.Application()
     app.router.add_get("/livez", livez)

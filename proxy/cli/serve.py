@@ -7,7 +7,7 @@ examples:
 
 Then point the orchestrator's API base URL at http://127.0.0.1:8080/v1 (the mistralai SDK:
 without /v1).  SIGTERM drains: requests in flight finish, new ones go elsewhere.  A changed policy
-file is noticed within two seconds; SIGHUP reads it at once.
+file is noticed at once where its folder can be watched, else within two seconds; SIGHUP reads it too.
 """
 
 import argparse

@@ -118,11 +118,6 @@ _added: dict[tuple[str, str, str, str, int, Failure | None], bytes] = {}
 _ADDED_KEPT = 4096
 
 
-def forget_added_fields() -> None:
-    """Another policy is active: what was said of the last one will not be said again."""
-    _added.clear()
-
-
 def _added_fields(policy: str, agent: str, variant: str, served: str, attempts: int, fallback: Failure | None) -> bytes:
     fields = (
         f"x-splitlane-agent: {agent}\r\nx-splitlane-variant: {variant}\r\n"

@@ -6,7 +6,7 @@ import time
 from random import random
 
 from proxy.exchange.attempts import Attempts
-from proxy.exchange.call import CallState, Refusal, forget_added_fields
+from proxy.exchange.call import CallState, Refusal
 from proxy.exchange.classify import judge
 from proxy.exchange.client import Client
 from proxy.exchange.intake import Buffered, read_body, whole_body

@@ -139,8 +139,6 @@ class Service:
         if self._watching is not None:
             self._watching.cancel()
         listener.draining = True  # readiness fails, answers say `Connection: close`
-        if self.reloader is not None:
-            self.reloader.stop()
         log.info("draining: %d requests in flight, %d connections", self.exchange.in_flight, len(listener.open))
         await self._wait(limits.drain_delay)
         if self._data is not None:
@@ -208,22 +206,11 @@ class Service:
             except TimeoutError:
                 pass
 
-    def _swap(self, old: LoadedPolicy, new: LoadedPolicy) -> None:
-        """Another policy is active."""
-        self.exchange.adopt(new.policy)
-        if new.policy.log_level != old.policy.log_level:
-            set_level(new.policy.log_level)
-            self.exchange.ledger = self._sink()
-
-    def _sink(self) -> Ledger:
-        """Who takes records: nobody but the metrics, where nobody else wants them."""
-        return self._settle if self._ledger or log.isEnabledFor(logging.DEBUG) else self.metrics.settle
-
     def _settle(self, record: Record) -> None:
         self.metrics.settle(record)
         if self._ledger is not None:
             self._ledger(record)
-        if log.isEnabledFor(logging.DEBUG):
+        if self._debug:
             log.debug(
                 "%s %s agent=%s variant=%s served=%s status=%d failure=%s attempts=%d %.3fs",
                 record.request_id, record.route, record.agent, record.decision.variant, record.served,

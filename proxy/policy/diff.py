@@ -10,7 +10,6 @@ from typing import Any
 
 from proxy.policy.agent_diff import AgentDiff, SettingChange, setting_changes
 from proxy.policy.diff_text import agent_json, agent_lines, setting_line
-from proxy.policy.settings import global_settings
 from proxy.policy.snapshot import AgentPolicy, Policy
 
 
@@ -58,7 +57,7 @@ def diff_policies(old: Policy, new: Policy) -> PolicyDiff:
     """What changes when `new` takes the place of `old`."""
     names = [*new.agents, *(name for name in old.agents if name not in new.agents)]
     agents = (_agent_diff(old, new, name) for name in names)
-    settings = tuple(setting_changes(global_settings(old), global_settings(new)))
+    settings = tuple(setting_changes(old.settings, new.settings))
     return PolicyDiff(old.hash, new.hash, {agent.name: agent for agent in agents}, settings, tuple(_warnings(settings)))
 
 

@@ -123,8 +123,8 @@ def agent_json(agent: AgentDiff) -> dict[str, Any]:
                 "from": flow.before.value,
                 "to": flow.after.value,
                 "share": flow.share,
-                "old": _target_json(flow.old),
-                "new": _target_json(flow.new),
+                "old": target_json(flow.old),
+                "new": target_json(flow.new),
                 "costs_more": flow.costs_more,
             }
             for flow in agent.flows
@@ -143,7 +143,8 @@ def agent_json(agent: AgentDiff) -> dict[str, Any]:
     }
 
 
-def _target_json(target: Target) -> dict[str, Any]:
+def target_json(target: Target) -> dict[str, Any]:
+    """A model, where it is served, and its price in US dollars per million tokens or null."""
     return {"model": target.model, "upstream": target.upstream.name, "price": _price_json(target.price)}
 
 

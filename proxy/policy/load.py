@@ -55,9 +55,9 @@ def read_policy(path: Path, env: Mapping[str, str], drafts: Mapping[Path, bytes]
         config, root = _parse(content, str(path), env, files)
     except UnreadableError as error:
         problem = PolicyProblem(str(path), 0, 0, "", f"an unreadable file ({error})", "a policy file")
-        raise PolicyError((problem,), files.paths, files.fingerprint) from None
+        raise PolicyError((problem,), files.paths) from None
     except PolicyError as error:
-        raise PolicyError(error.problems, files.paths, files.fingerprint) from None
+        raise PolicyError(error.problems, files.paths) from None
     bases = () if config.extends is None else (files.read(path.parent / config.extends),)
     policy = compile_policy(config, policy_hash(content, *bases))
     warnings = find_warnings(config, policy, root)

@@ -40,17 +40,13 @@ class PolicyProblem(NamedTuple):
 class PolicyError(Exception):
     """A policy file that cannot be used, with everything that is wrong with it.
 
-    `files` are those that were read or looked for, and `fingerprint` is of what was read: when it changes,
-    they are worth another try.
+    `files` are those that were read or looked for: when one of them changes, it is worth another try.
     """
 
-    def __init__(
-        self, problems: tuple[PolicyProblem, ...], files: tuple[pathlib.Path, ...] = (), fingerprint: bytes = b""
-    ) -> None:
+    def __init__(self, problems: tuple[PolicyProblem, ...], files: tuple[pathlib.Path, ...] = ()) -> None:
         super().__init__("\n".join(map(str, problems)))
         self.problems = problems
         self.files = files
-        self.fingerprint = fingerprint
 
 
 class Expanded(str):

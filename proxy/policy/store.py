@@ -1,13 +1,13 @@
 """The policy that is active, and how another one takes its place while requests are served.
 
-- The content decides, not names or times: all files of the policy are read again each `POLL` seconds.
-  A Kubernetes ConfigMap swaps the symlink `..data` above its files, a rename puts another file in a
-  name's place, a bind mount keeps odd times: a read sees what the next start would see.  Watching the
-  directory (inotify) would be faster by less than `POLL`, is blind on network file systems, goes deaf
-  without a word where a directory is replaced, and takes one of the few inotify instances of a node.
+- The content decides, not names or times.  A Kubernetes ConfigMap swaps the symlink `..data` above its
+  files, a rename puts another file in a name's place, a bind mount keeps odd times: a read sees what the
+  next start would see.  All files of the policy are read again when something happens in their folders
+  (`folders.py`), and every `POLL` seconds, because a watch is blind on network file systems and goes deaf
+  without a word where a folder is replaced.
 - A file is judged when two readings, `SETTLE` seconds apart, agree: a half-written one is not.
 - A file that cannot be used changes nothing: the last good policy stays, and the failure is told.
-- Reading and parsing happen in a worker thread, the swap in one step on the event loop.
+- Reading and parsing happen on threads of their own, the swap in one step on the event loop.
 - The environment is that of the start; `${NAME}` does not change while the process lives.
 """
 
@@ -20,15 +20,17 @@ from typing import NamedTuple
 
 from proxy.policy.diff import PolicyDiff, diff_policies
 from proxy.policy.files import fingerprint_of
+from proxy.policy.folders import FolderWatch, folders_of
 from proxy.policy.load import LoadedPolicy, read_policy
 from proxy.policy.mounts import find_single_file_mounts
 from proxy.policy.problems import PolicyError, PolicyProblem
-from proxy.policy.snapshot import Address, ListenPolicy
+from proxy.policy.snapshot import ListenPolicy
+from proxy.tasks import blocking
 
 log = logging.getLogger("splitlane.policy")
 
-# Seconds between two looks at the files.  A ConfigMap takes up to a minute to arrive; a person who
-# saves a file waits this long.  Reading some kilobytes a second costs nothing that can be measured.
+# Seconds between two looks at files whose folders tell nothing.  Reading some kilobytes a second costs
+# nothing that can be measured.
 POLL = 1.0
 # Seconds between the two readings that must agree, and how often that is tried before the next look.
 SETTLE = 0.05
@@ -77,20 +79,26 @@ class PolicyStore:
 
     async def watch(self) -> None:
         """Follow the files until cancelled."""
-        while True:
-            await asyncio.sleep(POLL)
-            try:
-                async with self._reading:
-                    judgement = await asyncio.to_thread(self._look)
-                    if judgement is not None and judgement.settled:
-                        self._take(judgement)
-            except Exception:
-                log.exception("the policy could not be looked at; the active one stays")
+        folders = FolderWatch()
+        try:
+            while True:
+                try:
+                    folders.follow(await blocking(lambda: folders_of(self._files), "policy folders"))
+                    await folders.stirred(within=POLL)
+                    async with self._reading:
+                        judgement = await blocking(self._look, "policy look")
+                        if judgement is not None and judgement.settled:
+                            self._take(judgement)
+                except Exception:
+                    log.exception("the policy could not be looked at; the active one stays")
+                    await asyncio.sleep(POLL)
+        finally:
+            folders.stop()
 
     async def reload(self) -> bool:
         """Read the files now; whether another policy is active.  Raises `PolicyError`; the last good one stays."""
         async with self._reading:
-            judgement = await asyncio.to_thread(self._judge)
+            judgement = await blocking(self._judge, "policy read")
             before = self.active
             self._take(judgement)
             if isinstance(judgement.outcome, PolicyError):
@@ -100,17 +108,17 @@ class PolicyStore:
     async def read(self) -> LoadedPolicy:
         """What a reload would make active now; raises `PolicyError`.  Changes nothing."""
         async with self._reading:
-            outcome = (await asyncio.to_thread(self._judge)).outcome
+            outcome = (await blocking(self._judge, "policy read")).outcome
         if isinstance(outcome, PolicyError):
             raise outcome
         return outcome
 
     def _look(self) -> Judgement | None:
-        """What changed files say; None where they are what they were when last judged.  In a worker thread."""
+        """What changed files say; None where they are what they were when last judged.  Blocks."""
         return None if fingerprint_of(self._files) == self._judged else self._judge()
 
     def _judge(self) -> Judgement:
-        """Read and check the files until they hold still.  In a worker thread: changes nothing."""
+        """Read and check the files until they hold still.  Blocks; changes nothing."""
         files = self._files
         for _ in range(SETTLE_TRIES):
             before = fingerprint_of(files)
@@ -175,15 +183,10 @@ def _summary(diff: PolicyDiff) -> str:
 
 def _restart_needed(path: Path, new: ListenPolicy, old: ListenPolicy) -> PolicyProblem:
     def shown(listen: ListenPolicy) -> str:
-        return f"data {_shown(listen.data)}, admin {_shown(listen.admin)}"
+        return f"data {listen.data}, admin {listen.admin}"
 
     expected = f"{shown(old)}, as at start: the addresses only change with a restart"
     return PolicyProblem(str(path), 0, 0, "listen", shown(new), expected)
-
-
-def _shown(address: Address) -> str:
-    host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _told(problems: tuple[PolicyProblem, ...]) -> str:

@@ -42,7 +42,6 @@ class Pool:
         self._tls: ssl.SSLContext | None = None
         self._idle: list[Connection] = []
         self._waiting: deque[asyncio.Future[Connection | None]] = deque()
-        self._retired = False
 
     def take(self) -> Connection | None:
         """The most recently used idle connection, if there is one; never waits."""
@@ -117,11 +116,6 @@ class Pool:
         """Close what nobody uses."""
         for connection in list(self._idle):
             connection.close()
-
-    def retire(self) -> None:
-        """Serve only who has the pool already, and keep no connection for later."""
-        self._retired = True
-        self.close_idle()
 
     @property
     def idle(self) -> int:

@@ -23,7 +23,6 @@ from proxy.words import Dialect, Failure
 from tests.docs.pages import PAGES, ROOT, anchors, bare, blocks, links, prose_of, rows, section, spans, text_of
 from tests.support.lane import FINETUNED_USER, Lane, policy_of, running
 from tests.support.raw_client import RawClient, RawResponse, request
-from tests.support.served import serving, write_policy
 
 ARCHITECTURE = "docs/architecture.md"
 INTEGRATION = "docs/integration.md"
@@ -139,7 +138,7 @@ async def test_metrics_are_those_of_a_live_scrape() -> None:
         assert set(METRIC.findall(text_of(page))) <= metrics.keys(), page
 
 
-async def test_admin_routes_are_the_programs(tmp_path: Path) -> None:
+async def test_admin_routes_are_the_programs() -> None:
     documented = {bare(row[0]) for row in rows(section(ARCHITECTURE, "The client's connection"), "route")}
     source = (ROOT / "proxy/admin/app.py").read_text()
     assert documented == {

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from proxy.policy import store as store_module
 from proxy.policy.store import PolicyStore
 from proxy.stub import Stub
 from proxy.stub.config import StubConfig
@@ -50,6 +51,13 @@ def header(answer: RawResponse, name: str) -> str:
 
 
 # --- applying ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def unwatched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system that tells of no change: files are read when somebody asks, not before."""
+    monkeypatch.setattr(store_module, "POLL", 3600)
+    monkeypatch.setattr(store_module, "folders_of", lambda files: frozenset())
 
 
 async def test_new_policy_serves_the_next_request(tmp_path: Path) -> None:
@@ -136,6 +144,7 @@ async def test_reload_of_an_unchanged_file_changes_nothing(tmp_path: Path) -> No
         assert {warning["key"] for warning in told["warnings"]} >= {"agents.qa_agent.fine_tuned"}
 
 
+@pytest.mark.usefixtures("unwatched")
 async def test_bad_file_is_a_400_with_every_problem_and_the_old_policy_serves(tmp_path: Path) -> None:
     async with Stub() as stub:
         path = write_policy(tmp_path, stub.url)
@@ -161,6 +170,7 @@ async def test_bad_file_is_a_400_with_every_problem_and_the_old_policy_serves(tm
             assert b"splitlane_policy_reloads_total 0.0" in metrics
 
 
+@pytest.mark.usefixtures("unwatched")
 async def test_dry_run_tells_what_would_change_and_changes_nothing(tmp_path: Path) -> None:
     async with lane_of(write_policy(tmp_path, "http://127.0.0.1:1")) as lane:
         before = lane.service.exchange.policy

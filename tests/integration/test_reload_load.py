@@ -145,7 +145,7 @@ async def test_thousand_reloads_under_load_lose_nothing_mix_nothing_and_leave_no
             assert after.pools <= 2 + CLIENTS
             assert after.breakers <= 2 + CLIENTS
             assert after.series <= KEPT // 8 + 16
-            assert after.tasks <= before.tasks + 2
+            assert after.tasks <= before.tasks + CLIENTS  # calls under way: the stub has a task for each
             assert after.descriptors <= before.descriptors + 2 * CLIENTS
             assert after.memory <= before.memory + MAX_GROWTH
             assert len(call._added) <= KEPT
@@ -168,6 +168,7 @@ async def test_large_file_is_read_while_requests_are_served(tmp_path: Path) -> N
                 assert (await client.read_response()).status == 200
                 slowest = max(slowest, asyncio.get_running_loop().time() - started)
                 answered += 1
-            assert await reloading
+            await reloading  # unless the store has looked by itself already
+            assert b"a2999" in store.active.policy.agents
             assert answered > 5
             assert slowest < 0.5

@@ -343,7 +343,8 @@ async def test_log_has_a_line_for_each_change_and_each_bad_content_and_no_secret
         path.write_text(policy(2, "\n".join(f"unknown_{number}: 1" for number in range(50))))
         await eventually(lambda: store.failures == 2)
     changed, bad, worse = [record.getMessage() for record in caplog.records]
-    assert changed == f"policy {first} → {second}: qa_agent (rollout_percentage, 1.00% of users move)"
+    moved = "ab_testing.rollout_percentage; qa_agent (rollout_percentage, 1.00% of users move)"
+    assert changed == f"policy {first} → {second}: {moved}"
     assert bad.startswith(f"policy {second} kept, {path} cannot be used: ")
     assert "alerting.slack_webhook" in bad
     assert "and 40 more" in worse

@@ -235,11 +235,26 @@ def test_explanation_is_the_decision_and_where_the_user_enters(user: bytes, perc
     assert not finetuned(agent_of(round(below, 2), extra=extra), user)
 
 
-def test_bucket_1849_enters_at_18_5_per_cent() -> None:
-    user = next(user for user in CROWD if assign(agent_of(), user).bucket == 1849)
-    found = explain(agent_of(), user)
-    assert found is not None
-    assert found.enters_at == 18.5
+@pytest.mark.parametrize("vector", VECTORS["assignments"], ids=lambda vector: f"{vector['agent']}-{vector['user']}")
+def test_explanation_has_the_vectors_numbers(vector: dict[str, Any]) -> None:
+    agent = agent_of(10, vector["agent"], FINETUNES[vector["agent"]])
+    explained = explain(agent, vector["user"].encode())
+    assert explained is not None
+    assert (explained.hash, explained.bucket) == (vector["hash"], vector["bucket"])
+    assert explained.enters_at == (vector["bucket"] + 1) / 100
+
+
+@pytest.mark.parametrize(
+    ("switches", "expected"),
+    [
+        ("ab_testing: {enabled: false}", Variant.FINETUNED),
+        ("models: {use_finetuned: false}", Variant.BASELINE),
+    ],
+)
+def test_explanation_follows_the_switches(switches: str, expected: Variant) -> None:
+    explained = explain(agent_of(10, switches=switches), b"user-1")
+    assert explained is not None
+    assert explained.variant is expected
 
 
 def test_blank_user_has_no_explanation() -> None:

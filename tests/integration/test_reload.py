@@ -13,6 +13,7 @@ from proxy.policy import store as store_module
 from proxy.policy.store import PolicyStore
 from proxy.stub import Stub
 from proxy.stub.config import StubConfig
+from proxy.telemetry import metrics
 from tests.integration.asking import ask, chat
 from tests.support.lane import BASELINE, FINETUNED, FINETUNED_USER, TOKEN, Lane, eventually, running
 from tests.support.raw_client import RawClient, RawResponse, request
@@ -121,6 +122,30 @@ async def test_pool_of_a_changed_upstream_is_closed_once_nobody_uses_it(tmp_path
             assert len(pools) == 0
 
 
+async def test_changed_upstream_has_a_pool_that_keeps_its_connections(tmp_path: Path) -> None:
+    async with Stub() as stub, lane_of(write_policy(tmp_path, stub.url)) as lane:
+        write_policy(tmp_path, stub.url, upstreams={"up": {"base_url": stub.url, "api_key": "another"}})
+        await reload(lane)
+        for _ in range(3):
+            await ask(lane, chat())
+        assert {call.header("authorization") for call in stub.calls} == {"Bearer another"}
+        assert len({call.connection for call in stub.calls}) == 1
+
+
+async def test_models_that_left_the_policy_leave_the_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "GONE_KEPT", 3)
+    async with Stub() as stub:
+        path = write_policy(tmp_path, stub.url, ab_testing={"rollout_percentage": 100})
+        text = path.read_text()
+        async with lane_of(path) as lane:
+            for number in range(10):
+                path.write_text(text.replace(FINETUNED, f"ft-{number}"))
+                await reload(lane)
+                await ask(lane, chat())
+                await lane.record(number + 1)
+            assert len(lane.service.metrics._models) <= 3 + 3
+
+
 async def test_log_level_follows_the_policy(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG", "splitlane")  # put back at the test's end
     logging.getLogger("splitlane").setLevel("INFO")
@@ -165,9 +190,9 @@ async def test_bad_file_is_a_400_with_every_problem_and_the_old_policy_serves(tm
             assert state["last_error"]["problems"] == error["problems"]
             assert state["last_error"]["at"].endswith("Z")
             assert header(await ask(lane, chat()), "policy") == before
-            metrics = (await admin(lane, "/metrics")).body
-            assert b"splitlane_policy_reload_failures_total 1.0" in metrics
-            assert b"splitlane_policy_reloads_total 0.0" in metrics
+            scraped = (await admin(lane, "/metrics")).body
+            assert b"splitlane_policy_reload_failures_total 1.0" in scraped
+            assert b"splitlane_policy_reloads_total 0.0" in scraped
 
 
 @pytest.mark.usefixtures("unwatched")

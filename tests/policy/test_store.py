@@ -158,6 +158,7 @@ async def test_deleted_file_keeps_the_last_good_policy_until_it_is_there_again(t
 
 async def test_file_that_is_being_written_is_not_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_module, "SETTLE", 0.1)
+    monkeypatch.setattr(store_module, "SETTLE_TRIES", 1)  # a writer that takes longer than all tries
     path = tmp_path / "policy.yaml"
     path.write_text(policy(1))
     async with followed(path) as store:

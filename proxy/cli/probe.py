@@ -1,21 +1,23 @@
 """Whether models answer: one token of each, through the SDK of the vendor whose dialect the upstream speaks.
 
-The SDKs raise many kinds of errors, so all are told by their status, never by their text, which may
-repeat a key.
+The SDKs raise many kinds of errors, so all are told by their status, and by what the request path would
+make of the answer; never by their text, which may repeat a key.
 """
 
 import asyncio
 import importlib.util
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from http import HTTPStatus
 from typing import Any
 
-from proxy.cli.live import NOT_THERE, REFUSED, Verdict, models_by_upstream
+from proxy.cli.live import REFUSED, Verdict, models_by_upstream
 from proxy.cli.progress import Progress
+from proxy.exchange.classify import judge
 from proxy.policy.settings import base_url
 from proxy.policy.snapshot import Policy, UpstreamPolicy
 from proxy.upstream.connect import tls_context
-from proxy.words import Dialect
+from proxy.words import Dialect, Failure
 
 TIMEOUT = 60.0  # seconds: a fine-tune that has not been asked for long is loaded first
 CONCURRENT = 4  # a burst would meet rate limits
@@ -91,13 +93,21 @@ def _key(upstream: UpstreamPolicy) -> str:
     return (upstream.authorization or b"").decode().removeprefix("Bearer ")
 
 
+def _body(error: Exception) -> bytes:
+    """The answer that an SDK made an error of, under whichever name it keeps it."""
+    response = getattr(error, "response", None) or getattr(error, "raw_response", None)
+    content = getattr(response, "content", b"")
+    return content if isinstance(content, bytes) else b""
+
+
 def _verdict(upstream: UpstreamPolicy, model: str, error: Exception) -> Verdict:
     status = getattr(error, "status_code", 0)
     if status in REFUSED:
         return Verdict(upstream.name, model, "refused", f"the key is refused (status {status})")
-    if status in NOT_THERE:
-        return Verdict(upstream.name, model, "missing", f"status {status}")
     if status:
-        return Verdict(upstream.name, model, "silent", f"status {status}")
+        failure, _ = judge(status, _body(error))
+        gone = status == HTTPStatus.NOT_FOUND or failure is Failure.MODEL_GONE
+        word = "missing" if gone else "silent"
+        return Verdict(upstream.name, model, word, f"status {status}, {failure or 'no answer'}")
     why = f"no answer within {TIMEOUT:g} s" if isinstance(error, TimeoutError) else type(error).__name__
     return Verdict(upstream.name, model, "unreachable", why)

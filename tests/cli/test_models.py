@@ -256,7 +256,10 @@ async def test_each_model_is_asked_for_one_token_through_its_vendors_sdk(tmp_pat
         assert {json.loads(call.body)["max_tokens"] for call in mistral.calls} == {1}
 
 
-@pytest.mark.parametrize(("fault", "status"), [("auth", "refused"), ("status=503", "silent"), ("reset", "unreachable")])
+@pytest.mark.parametrize(
+    ("fault", "status"),
+    [("auth", "refused"), ("status=503", "silent"), ("status=422", "silent"), ("reset", "unreachable")],
+)
 async def test_model_that_does_not_answer_fails_without_the_key_in_sight(
     tmp_path: Path, fault: str, status: str
 ) -> None:

@@ -9,8 +9,15 @@ config    the tree's data → typed, validated sections (config_*.py)
             on the types of fields.py, the forms of units.py and address.py, the references of facts.py
 compile   those sections → `snapshot.Policy`
 warn      what is legal in them and probably not meant
-store     the active policy, and what takes its place when its files change; mounts: where they never do
+schema    the same as a JSON Schema, for editors
 
+store     the active policy, and what takes its place when its files change
+            folders: a hint that they did; mounts: where they never do
+diff      what a change of policy does to whose users: moves (shares), agent_diff, diff_text (words)
+            on settings: a policy flat, `key: text` (flatten: of the sections)
+edit      values set in a file, atomically, the result checked; splice: in its text, all else kept
+
+placeholders  for looking at a policy without its variables
 redact    the sections as they may be shown
 diagnose  pydantic's findings → problems with place and key
 problems  one line each, never with a secret

@@ -32,6 +32,7 @@ test: $(VENV)/.ready lint
 test-compiled: export PYTHONSAFEPATH = 1
 test-compiled: $(COMPILED)/.ready
 	$(COMPILED)/bin/splitlane --version | grep -F '(compiled)'
+	$(COMPILED)/bin/splitlane demo
 	$(COMPILED)/bin/python -m pytest --import-mode=append \
 		tests/wire tests/split tests/exchange tests/upstream tests/telemetry tests/integration
 

@@ -23,8 +23,10 @@ from setuptools import setup
 
 setup(name="splitlane", packages=[], ext_modules=mypycify({arguments!r}, opt_level="3", debug_level="0"))
 """
-# What the package imports is not installed where a wheel is built; its types were checked before.
-_MYPY = ("--ignore-missing-imports", "--no-warn-unused-ignores")
+# The same everywhere: of what the package imports nothing is looked at, whether it is installed or not; its
+# types were checked before.  A class whose base is not known then would be laid out wrongly, and crash at
+# some later time: it fails the build.
+_MYPY = ("--no-site-packages", "--ignore-missing-imports", "--disallow-subclassing-any", "--no-warn-unused-ignores")
 _NEEDED = (
     "the request path could not be compiled.  It takes a C compiler and Python's headers "
     "(Debian: gcc and python3-dev); SPLITLANE_PURE=1 builds without, and runs slower."

@@ -1,10 +1,12 @@
 """The admin listener's routes.  It is outside the data listener's limits: it answers under overload."""
 
 from collections.abc import Callable
+from typing import cast
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
 
 from proxy.admin.policy import PolicyRoutes
 from proxy.telemetry.metrics import Metrics
@@ -20,7 +22,7 @@ def admin_app(
 ) -> web.Application:
     """`flush` brings the metrics up to date; `ready`: whether new requests are welcome."""
     registry = CollectorRegistry()
-    registry.register(metrics)
+    registry.register(cast("Collector", metrics))  # it has all that a registry calls
 
     async def livez(_: web.Request) -> web.Response:
         return web.Response(text="ok\n")

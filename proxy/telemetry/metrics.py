@@ -9,7 +9,6 @@ from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Iterator
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 from proxy.words import Record
 
@@ -60,8 +59,8 @@ class ModelSeries:
         self.ttft = Histogram(TTFT_BUCKETS)
 
 
-class Metrics(Collector):
-    """Takes records; yields metric families to a scrape."""
+class Metrics:
+    """Takes records; yields metric families to a scrape, as prometheus_client asks of a collector."""
 
     def __init__(self, known_models: Callable[[], frozenset[str]], gauges: Callable[[], Iterable[Metric]]) -> None:
         """`known_models`: the policy's own list, the only names that become labels."""

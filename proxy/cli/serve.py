@@ -79,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
 async def _serve(store: PolicyStore, data: Address, admin: Address) -> int:
     policy = store.active.policy
     service = Service(store, data, admin, token=os.environ.get(TOKEN_VARIABLE, ""))
+    service.catch_signals()  # before anybody can know that there is a process to signal
     try:
         await service.start()
     except OSError as error:

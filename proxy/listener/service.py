@@ -65,6 +65,7 @@ class Service:
         )
         self._data: asyncio.Server | None = None
         self._admin: web.AppRunner | None = None
+        self._signalled = asyncio.Event()
         self._hurry = asyncio.Event()
         self._flushing: asyncio.TimerHandle | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -113,19 +114,21 @@ class Service:
         self._flush()
         self._watching = spawn(self.store.watch(), "policy watch")
 
-    async def run_until_signalled(self) -> None:
-        """Serve until SIGTERM or SIGINT, then drain; a second signal ends at once.  SIGHUP reloads the policy."""
-        signalled = asyncio.Event()
+    def catch_signals(self) -> None:
+        """From now on SIGTERM and SIGINT ask for the end, the second one for it at once; SIGHUP reloads the policy."""
 
         def on_signal() -> None:
-            if signalled.is_set():
+            if self._signalled.is_set():
                 self._hurry.set()
-            signalled.set()
+            self._signalled.set()
 
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, on_signal)
         self._loop.add_signal_handler(signal.SIGHUP, lambda: spawn(self._reload(), "reload"))
-        await signalled.wait()
+
+    async def run_until_signalled(self) -> None:
+        """Serve until one of the caught signals asks for the end, then drain."""
+        await self._signalled.wait()
         await self.stop()
 
     def hurry(self) -> None:

@@ -1,6 +1,7 @@
 """The one place that starts tasks: each is named and kept until it ends."""
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
@@ -37,7 +38,7 @@ async def blocking(work: Callable[[], T], name: str) -> T:
             result = work()
         except BaseException as raised:
             error = raised  # handed to who awaits
-        if not loop.is_closed():
+        with contextlib.suppress(RuntimeError):  # the loop has closed: nobody waits any more
             loop.call_soon_threadsafe(settle, result, error)
 
     threading.Thread(target=run, name=name, daemon=True).start()

@@ -2,11 +2,12 @@
 
 import asyncio
 import gc
+import threading
 import weakref
 
 import pytest
 
-from proxy.tasks import spawn
+from proxy.tasks import blocking, spawn
 
 
 async def test_task_has_its_name_and_its_result() -> None:
@@ -48,3 +49,47 @@ async def test_failure_stays_with_the_task() -> None:
 
     with pytest.raises(ValueError, match="bad"):
         await spawn(work(), "bad")
+
+
+async def test_blocking_work_is_done_on_a_thread_of_its_own_that_holds_up_no_exit() -> None:
+    worker = await blocking(threading.current_thread, "worker")
+    assert worker is not threading.current_thread()
+    assert (worker.name, worker.daemon) == ("worker", True)
+
+
+async def test_error_of_blocking_work_reaches_who_awaits() -> None:
+    def work() -> None:
+        raise OSError("hung")
+
+    with pytest.raises(OSError, match="hung"):
+        await blocking(work, "failing")
+
+
+async def test_blocking_work_that_nobody_awaits_any_more_ends_in_silence() -> None:
+    go = threading.Event()
+    waiting = asyncio.create_task(blocking(go.wait, "abandoned"))
+    await asyncio.sleep(0.01)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    go.set()
+    await asyncio.sleep(0.05)
+
+
+def test_blocking_work_that_outlives_its_loop_ends_in_silence() -> None:
+    go = threading.Event()
+    threads: list[threading.Thread] = []
+
+    def work() -> None:
+        threads.append(threading.current_thread())
+        go.wait()
+
+    async def leave() -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await blocking(work, "late")
+
+    asyncio.run(leave())
+    go.set()
+    threads[0].join(5)
+    assert not threads[0].is_alive()

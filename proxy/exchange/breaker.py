@@ -78,10 +78,8 @@ class RetryBudget:
 
     def deposit(self, ratio: float, minimum: int) -> None:
         """A request began."""
-        balance = self._balance + ratio
-        if balance > minimum * RESERVE_SECONDS:
-            balance = min(balance, max(minimum * RESERVE_SECONDS, 100 * ratio))
-        self._balance = balance
+        ceiling = max(minimum * RESERVE_SECONDS, 100 * ratio)
+        self._balance = min(self._balance + ratio, ceiling)
 
     def withdraw(self, now: float, minimum: int) -> bool:
         """Take one retry; False where there is none left."""

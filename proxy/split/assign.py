@@ -62,6 +62,6 @@ def explain(agent: AgentPolicy, user: bytes) -> Explanation | None:
     decision = assign(agent, user)
     if decision.bucket < 0:
         return None
-    hashed = mmh3.hash(agent.hashed + user, 0, False)
+    hashed = murmur3(agent.salt, user)
     enters_at = float(hashed % 100 + 1) if agent.unleash else (decision.bucket + 1) / 100
     return Explanation(hashed, decision.bucket, decision.variant, enters_at)

@@ -29,7 +29,7 @@ class Pool:
         loop: asyncio.AbstractEventLoop,
         resolver: Resolver,
         outbox: Outbox,
-        forget: Callable[[UpstreamPolicy], None],
+        forget: Callable[["Pool"], None],
     ) -> None:
         self._outbox = outbox
         self._forget = forget
@@ -132,7 +132,7 @@ class Pool:
         self.retired = True
         self.close_idle()
         if not self.open:
-            self._forget(self.upstream)
+            self._forget(self)
 
     def _offer_room(self) -> None:
         """Tell the first that waits that it may open a connection of its own."""
@@ -143,7 +143,7 @@ class Pool:
                 waiter.set_result(None)
                 return
         if self.retired and not self.open:
-            self._forget(self.upstream)
+            self._forget(self)
 
     async def _wait(self, limit: float) -> Connection | None:
         waiter: asyncio.Future[Connection | None] = self._loop.create_future()
@@ -206,8 +206,10 @@ class Pools:
             if upstream not in self._current:
                 pool.retire()
 
-    def _forget(self, upstream: UpstreamPolicy) -> None:
-        self._pools.pop(upstream, None)
+    def _forget(self, pool: Pool) -> None:
+        # Not its successor, where the upstream has come back meanwhile.
+        if self._pools.get(pool.upstream) is pool:
+            del self._pools[pool.upstream]
 
     def close_idle(self) -> None:
         """Close every connection that nobody uses."""

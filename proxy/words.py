@@ -76,15 +76,28 @@ class Usage(NamedTuple):
     reasoning: int = 0
     estimated: bool = False  # True: counted by us, because the upstream never said
 
+    def plus(self, other: "Usage") -> "Usage":
+        """Both together."""
+        return Usage(
+            self.prompt + other.prompt,
+            self.completion + other.completion,
+            self.cached + other.cached,
+            self.reasoning + other.reasoning,
+            self.estimated or other.estimated,
+        )
+
 
 class Attempt(NamedTuple):
     """One call to one upstream; a resend on a stale pooled connection is part of it."""
 
     upstream: str
-    model: str
+    model: str  # empty on pass-through routes
     status: int  # 0: no response head arrived
     failure: Failure | None
+    started: float  # seconds after the request's head
     seconds: float
+    usage: Usage | None  # None: nothing was billed, or nobody knows
+    cost: float  # US dollars, at the model's own price; 0 where the policy names none
 
 
 class Record(NamedTuple):
@@ -106,6 +119,9 @@ class Record(NamedTuple):
     latency: float  # seconds, head read to last byte written
     blocked: float  # seconds of it spent waiting for an upstream
     ttft: float  # seconds to the first content of a stream; -1: an answer in one piece, or none
-    usage: Usage | None
+    usage: Usage | None  # of all attempts
+    cost: float  # US dollars, of all attempts
+    response_id: str  # the upstream's name for its answer, cleaned; empty: it gave none
+    unit: str  # the user's keyed hash, hex; empty: no user, or no store
     stream: bool
     adapted: tuple[str, ...] = ()  # request fields renamed or dropped for an upstream's dialect

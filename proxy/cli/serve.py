@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         print(error, file=sys.stderr)
         return 2
     policy = store.active.policy
-    configure(policy.log_level)
+    configure(policy.observability.log_level)
     _raise_descriptor_limit()
     with asyncio.Runner(loop_factory=fastest_loop.new_event_loop) as runner:
         return runner.run(_serve(store, args.listen or policy.listen.data, args.admin or policy.listen.admin))

@@ -73,6 +73,7 @@ class Attempts:
             return reply
         if self._loop.time() >= call.deadline:
             return reply
+        call.bill()
         discard(reply)
         call.fallback = failure
         log.warning("%s: %s failed (%s), %s answers", agent.name, agent.finetuned.model, failure, agent.baseline.model)
@@ -109,8 +110,10 @@ class Attempts:
         pool = self._pools.of(upstream)
         request, usage_injected = _prepare(call, target)
         call.served = target.model
+        call.target = target
+        call.upstream = upstream.name
         while True:
-            started = time.perf_counter()
+            call.asked = time.perf_counter()
             now = loop.time()
             total = now + upstream.timeouts.total
             if call.deadline < total:
@@ -128,15 +131,14 @@ class Attempts:
             failure = reply.failure
             if failure is None:
                 failure = reply.failure = _judge(reply)
-            elapsed = time.perf_counter() - started
-            call.blocked += elapsed
-            call.attempts.append((upstream.name, target.model, reply.status, failure, elapsed))
+            call.concluded(reply.status, failure)
             if failure not in RETRYABLE or not retries:
                 return reply
             retries -= 1
             wait = self._may_retry(call, reply)
             if wait is None:
                 return reply
+            call.bill()
             discard(reply)
             await asyncio.sleep(wait)
 

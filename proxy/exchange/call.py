@@ -1,18 +1,21 @@
 """One request's mutable state, from its head to its record."""
 
 import time
+from hashlib import blake2b
 from random import getrandbits
 
 from proxy.exchange.breaker import Breaker
 from proxy.exchange.client import Client
 from proxy.exchange.reply import Reply
-from proxy.policy.snapshot import AgentPolicy, Policy
+from proxy.policy.snapshot import AgentPolicy, Policy, Target
 from proxy.split.assign import UNASSIGNED
 from proxy.wire.body import Body
 from proxy.wire.errors import ErrorAnswer
 from proxy.wire.headers import NO_HEADERS, RequestHeaders
-from proxy.words import Attempt, Decision, Failure, Record
+from proxy.words import Attempt, Decision, Failure, Record, Usage
 
+# Where an upstream does not count tokens: JSON around English text has about this many bytes for each.
+BYTES_PER_TOKEN = 4
 # Agents outside the policy share one name, so that metrics stay bounded.
 OTHER = "other"
 
@@ -40,12 +43,17 @@ class CallState:
     admitted = False
     agent: AgentPolicy | None = None
     agent_name = OTHER
+    user: bytes | None = None  # exactly as received; never recorded
     decision: Decision = UNASSIGNED
     deadline = 0.0  # loop time by which an answer must be complete, or a stream committed
     stream = False
     breaker: Breaker | None = None  # of the fine-tune, while its outcome is open
     probe = False  # the one call that an open breaker lets through
     reply: Reply | None = None  # the latest
+    target: Target | None = None  # who is asked, or was last; None: nobody, or pass-through
+    upstream = ""  # whose
+    asked = 0.0  # when the attempt that is still out began; 0: none is
+    cost = 0.0  # US dollars so far
     adapted: tuple[str, ...] = ()  # fields renamed or dropped for a dialect
     fallback: Failure | None = None
     failure: Failure | None = None
@@ -62,11 +70,43 @@ class CallState:
         self.time = time.time()
         self.request_id = _ids.new(self.time)
         self.path = client.target
-        self.attempts: list[tuple[str, str, int, Failure | None, float]] = []  # `Attempt`s to be
+        self.attempts: list[Attempt] = []
 
     def elapsed(self) -> float:
         """Seconds since the request's head."""
         return time.perf_counter() - self.started
+
+    def concluded(self, status: int, failure: Failure | None) -> None:
+        """The attempt that is out is over, or as good as: it will be committed to."""
+        asked = self.asked
+        self.asked = 0.0
+        seconds = time.perf_counter() - asked
+        self.blocked += seconds
+        target = self.target
+        model = "" if target is None else target.model
+        self.attempts.append(Attempt(self.upstream, model, status, failure, asked - self.started, seconds, None, 0.0))
+
+    def bill(self) -> None:
+        """What the latest attempt used, and what that costs, now that no more of it will come."""
+        reply, target, attempts = self.reply, self.target, self.attempts
+        if reply is None or target is None or not attempts or attempts[-1].usage is not None:
+            return
+        usage = reply.usage
+        if usage is None or usage.estimated:
+            usage = self._estimated(reply, usage)
+            if usage is None:
+                return
+        cost = 0.0 if target.price is None else target.price.of(usage)
+        self.cost += cost
+        attempts[-1] = attempts[-1]._replace(usage=usage, cost=cost)
+
+    def _estimated(self, reply: Reply, usage: Usage | None) -> Usage | None:
+        """An answer without usage has been billed all the same: about four bytes a token."""
+        if usage is None and (reply.answer is None or reply.failure is not None):
+            return None
+        prompt = 0 if self.body is None else len(self.body.raw) // BYTES_PER_TOKEN
+        completion = len(reply.held) // BYTES_PER_TOKEN if usage is None else usage.completion
+        return Usage(prompt, completion, estimated=True)
 
     def added_fields(self) -> bytes:
         """Our own response headers, as known now."""
@@ -86,9 +126,9 @@ class CallState:
             _added[key] = fields
         return b"x-splitlane-request-id: %b\r\n%b" % (self.request_id.encode(), fields)
 
-    def record(self) -> Record:
-        """The settled request's frozen account."""
-        agent, reply = self.agent, self.reply
+    def record(self, unit_key: bytes) -> Record:
+        """The settled request's frozen account.  `unit_key` hashes the user; empty: nobody wants to know."""
+        agent, reply, user = self.agent, self.reply, self.user
         percentage, salt = (0.0, "") if agent is None else (agent.percentage, agent.salt)
         return Record(
             self.request_id,
@@ -103,14 +143,26 @@ class CallState:
             self.status,
             self.failure,
             self.fallback,
-            tuple([Attempt(*attempt) for attempt in self.attempts]),
+            tuple(self.attempts),
             self.latency,
             self.blocked,
             self.ttft,
-            None if reply is None else reply.usage,
+            _sum(self.attempts),
+            self.cost,
+            "" if reply is None else reply.response_id,
+            blake2b(user, key=unit_key, digest_size=16).hexdigest() if user and unit_key else "",
             self.stream,
             self.adapted,
         )
+
+
+def _sum(attempts: list[Attempt]) -> Usage | None:
+    total = None
+    for attempt in attempts:
+        usage = attempt.usage
+        if usage is not None:
+            total = usage if total is None else total.plus(usage)
+    return total
 
 
 # Apart from the request's id, the same few answers to "who served this" come again and again.

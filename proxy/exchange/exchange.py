@@ -12,7 +12,7 @@ from proxy.exchange.client import Client
 from proxy.exchange.intake import Buffered, read_body, whole_body
 from proxy.exchange.passthrough import pass_through
 from proxy.exchange.reply import Reply
-from proxy.ledger import Ledger
+from proxy.ledger import Sink
 from proxy.outbox import Outbox
 from proxy.policy.snapshot import AgentPolicy, IdentityPolicy, Policy
 from proxy.split.assign import UNASSIGNED, assign, override
@@ -41,7 +41,7 @@ _NO_FEEDBACK = ErrorAnswer(501, "server_error", "not_available", "feedback is no
 class Exchange:
     """Serves requests; owns what outlives them: pools, breakers, counters of what is in flight."""
 
-    def __init__(self, policy: Policy, ledger: Ledger, loop: asyncio.AbstractEventLoop, outbox: Outbox) -> None:
+    def __init__(self, policy: Policy, sink: Sink, loop: asyncio.AbstractEventLoop, outbox: Outbox) -> None:
         self.policy = policy  # the active one; a request takes it once
         self.pools = Pools(loop, outbox)
         self.pools.keep(policy.upstreams.values())
@@ -51,7 +51,8 @@ class Exchange:
         self._sorter_policy: IdentityPolicy | None = None
         self._sorter = RequestSorter(frozenset(), forward=False)
         self._settled: list[CallState] = []
-        self.ledger = ledger
+        self.sink = sink
+        self.unit_key = b""  # hashes users in records; empty: it does not
         self._loop = loop
 
     async def handle(self, client: Client) -> None:
@@ -168,7 +169,8 @@ class Exchange:
             if forced is None:
                 raise Refusal(bad_request("x-splitlane-variant must be `baseline` or `finetuned`"), Failure.BAD_REQUEST)
             return forced
-        decision = assign(agent, identify_user(identity, read, call.body))
+        call.user = user = identify_user(identity, read, call.body)
+        decision = assign(agent, user)
         if decision is UNASSIGNED and identity.on_missing_user != "baseline" and call.route == "chat":
             if identity.on_missing_user == "reject":
                 raise Refusal(
@@ -213,13 +215,16 @@ class Exchange:
         call.blocked += relayed
         call.failure = reply.failure
         # The attempt lasted to the end of the relay, and may have failed there.
-        upstream, model, status, _, seconds = call.attempts[-1]
-        call.attempts[-1] = (upstream, model, status, reply.failure, seconds + relayed)
+        attempt = call.attempts[-1]
+        call.attempts[-1] = attempt._replace(failure=reply.failure, seconds=attempt.seconds + relayed)
 
     def _settle(self, call: CallState) -> None:
         reply = call.reply
         if reply is not None and not reply.ended and reply.connection is not None:
             reply.connection.abort()
+        if call.asked:  # cut off while it waited
+            call.concluded(0 if reply is None else reply.status, call.failure)
+        call.bill()
         if call.breaker is not None:
             self.attempts.conclude(call, call.failure)
         self.buffered.total -= call.buffered
@@ -233,10 +238,10 @@ class Exchange:
             self.flush()
 
     def flush(self) -> None:
-        """Hand the records of settled requests to the ledger."""
+        """Hand the records of settled requests to the sink."""
         settled, self._settled = self._settled, []
         for call in settled:
-            self.ledger(call.record())
+            self.sink(call.record(self.unit_key))
 
 
 def _seconds(value: bytes) -> float:

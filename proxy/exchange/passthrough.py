@@ -31,11 +31,10 @@ async def pass_through(call: CallState, pools: Pools, loop: asyncio.AbstractEven
     reply = Reply(loop, upstream.timeouts, loop.time() + upstream.timeouts.stream)
     reply.expect_anything()
     call.reply = reply
-    started = time.perf_counter()
+    call.upstream = upstream.name
+    call.asked = time.perf_counter()
     await _send(call, pool, reply, upstream, whole, loop)
-    elapsed = time.perf_counter() - started
-    call.blocked += elapsed
-    call.attempts.append((upstream.name, "", reply.status, reply.failure, elapsed))
+    call.concluded(reply.status, reply.failure)
     return reply
 
 

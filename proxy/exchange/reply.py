@@ -27,6 +27,7 @@ HOLD_JSON = 1024 * 1024
 HOLD_STREAM = 4 * 1024 * 1024
 
 _FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
+_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
 
 
@@ -53,6 +54,7 @@ class Reply:
     ended = False  # the response is complete
     answer: Any = None  # a complete JSON answer, parsed
     content_events = 0
+    _id: Any = None  # of a stream's answer
     _usage: Usage | None = None  # as a stream reported it
     _mode = Mode.ANSWER
     _want_stream = False
@@ -161,6 +163,14 @@ class Reply:
             return Usage(0, self.content_events, estimated=True)
         return read_usage(self.answer)
 
+    @property
+    def response_id(self) -> str:
+        """What the upstream calls its answer; empty where it does not, or by no name that can be kept."""
+        named = self._id
+        if named is None and type(self.answer) is dict:
+            named = self.answer.get("id")
+        return named if type(named) is str and _ID.fullmatch(named) else ""
+
     def begin(self, connection: Connection, now: float) -> float:
         """The request is being written to `connection` at loop time `now`; when to look again."""
         self.connection = connection
@@ -228,6 +238,8 @@ class Reply:
         kind, chunk = parse_event(event)
         self._note_finish(kind, event)
         if chunk is not None:
+            if self._id is None:
+                self._id = chunk.get("id")
             usage = read_usage(chunk)
             if usage is not None:
                 self._usage = usage

@@ -1,7 +1,7 @@
-"""Where a request's record goes: a plain call that neither blocks nor raises."""
+"""Where a request's record goes, and how it is kept."""
 
 from collections.abc import Callable
 
 from proxy.words import Record
 
-Ledger = Callable[[Record], None]
+Sink = Callable[[Record], None]  # a plain call that neither blocks nor raises

@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from proxy.admin.app import admin_app
 from proxy.admin.policy import PolicyRoutes
 from proxy.exchange.exchange import Exchange
-from proxy.ledger import Ledger
+from proxy.ledger import Sink
 from proxy.listener.connection import Listener
 from proxy.outbox import Outbox
 from proxy.policy.load import LoadedPolicy
@@ -41,19 +41,19 @@ class Service:
     """Starts, serves, drains.  One per process (tests start several)."""
 
     def __init__(
-        self, store: PolicyStore, data: Address, admin: Address, ledger: Ledger | None = None, token: str = ""
+        self, store: PolicyStore, data: Address, admin: Address, sinks: tuple[Sink, ...] = (), token: str = ""
     ) -> None:
-        """`token`: what opens the admin routes that change something; empty: nothing does."""
+        """`sinks`: who gets each record besides the metrics; `token`: what opens the admin routes that change something; empty: nothing does."""
         policy = store.active.policy
         self.store = store
         self._data_address = data
         self._admin_address = admin
-        self._ledger = ledger
+        self._given_sinks = sinks
         self._token = token
         self._loop = asyncio.get_running_loop()
         self.metrics = Metrics(self._known_models, self._gauges)
         outbox = Outbox(self._loop)
-        self.exchange = Exchange(policy, self._ledger_of_level(), self._loop, outbox)
+        self.exchange = Exchange(policy, self._sink(), self._loop, outbox)
         store.on_swap = self._adopt
         self._known_cache: tuple[Policy, frozenset[str]] = (policy, _models(policy))
         self._listener = Listener(
@@ -185,17 +185,19 @@ class Service:
     def _adopt(self, old: LoadedPolicy, new: LoadedPolicy) -> None:
         """Swap the policy: one assignment, for all requests that begin after it."""
         policy = new.policy
-        if policy.log_level != old.policy.log_level:
+        if policy.observability.log_level != old.policy.observability.log_level:
             self.exchange.flush()
-            follow(policy.log_level)
-            self.exchange.ledger = self._ledger_of_level()
+            follow(policy.observability.log_level)
+            self.exchange.sink = self._sink()
         self.exchange.adopt(policy)
         self.metrics.keep({agent.name for agent in policy.agents.values()}, _models(policy))
 
-    def _ledger_of_level(self) -> Ledger:
-        """The metrics themselves, where they are all that records are for."""
-        self._debug = log.isEnabledFor(logging.DEBUG)
-        return self._settle if self._ledger or self._debug else self.metrics.settle
+    def _sink(self) -> Sink:
+        """Where records go under the active policy."""
+        sinks = [self.metrics.settle, *self._given_sinks]
+        if log.isEnabledFor(logging.DEBUG):
+            sinks.append(_log_record)
+        return _all_of(sinks)
 
     def _flush(self) -> None:
         self.exchange.flush()
@@ -208,17 +210,6 @@ class Service:
                     await self._hurry.wait()
             except TimeoutError:
                 pass
-
-    def _settle(self, record: Record) -> None:
-        self.metrics.settle(record)
-        if self._ledger is not None:
-            self._ledger(record)
-        if self._debug:
-            log.debug(
-                "%s %s agent=%s variant=%s served=%s status=%d failure=%s attempts=%d %.3fs",
-                record.request_id, record.route, record.agent, record.decision.variant, record.served,
-                record.status, record.failure, len(record.attempts), record.latency,
-            )  # fmt: skip
 
     def _known_models(self) -> frozenset[str]:
         policy, models = self._known_cache
@@ -248,6 +239,26 @@ class Service:
         yield CounterMetricFamily(
             "splitlane_policy_reload_failures", "Policy files that could not be used.", value=store.failures
         )
+
+
+def _all_of(sinks: list[Sink]) -> Sink:
+    """One call for all: a lone sink itself."""
+    if len(sinks) == 1:
+        return sinks[0]
+
+    def settle(record: Record) -> None:
+        for sink in sinks:
+            sink(record)
+
+    return settle
+
+
+def _log_record(record: Record) -> None:
+    log.debug(
+        "%s %s agent=%s variant=%s served=%s status=%d failure=%s attempts=%d %.3fs",
+        record.request_id, record.route, record.agent, record.decision.variant, record.served,
+        record.status, record.failure, len(record.attempts), record.latency,
+    )  # fmt: skip
 
 
 def _models(policy: Policy) -> frozenset[str]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import orjson
 
 from proxy.policy.address import parse_address, parse_base_url
-from proxy.policy.config import AgentConfig, PolicyConfig, TargetConfig
+from proxy.policy.config import AgentConfig, ObservabilityConfig, PolicyConfig, StoreConfig, TargetConfig
 from proxy.policy.config_fallback import FallbackConfig
 from proxy.policy.config_identity import IdentityConfig, parse_source
 from proxy.policy.config_prices import PriceConfig
@@ -14,13 +14,16 @@ from proxy.policy.flatten import global_settings
 from proxy.policy.snapshot import (
     AgentPolicy,
     BreakerPolicy,
+    BudgetPolicy,
     FallbackPolicy,
     IdentityPolicy,
     LimitsPolicy,
     ListenPolicy,
+    ObservabilityPolicy,
     Policy,
     PoolPolicy,
     Price,
+    StorePolicy,
     Target,
     TimeoutsPolicy,
     UpstreamPolicy,
@@ -69,7 +72,9 @@ def compile_policy(config: PolicyConfig, digest: str) -> Policy:
         },
         fallback=_fallback(config.fallback, enabled=config.models.fallback_enabled),
         limits=LimitsPolicy(**config.limits.model_dump()),
-        log_level=config.observability.log_level,
+        budget=BudgetPolicy(**config.budgets.model_dump()),
+        store=_store(config.store),
+        observability=_observability(config.observability),
         settings=global_settings(config),
         listen=ListenPolicy(parse_address(config.listen.data), parse_address(config.listen.admin)),
     )
@@ -108,6 +113,24 @@ def _identity(config: IdentityConfig) -> IdentityPolicy:
     )
 
 
+def _store(config: StoreConfig) -> StorePolicy:
+    url, key = config.url, config.unit_key
+    return StorePolicy(
+        url=None if url is None else url.get_secret_value(),
+        retention=config.retention,
+        unit_key=None if key is None else key.get_secret_value().encode(),
+    )
+
+
+def _observability(config: ObservabilityConfig) -> ObservabilityPolicy:
+    return ObservabilityPolicy(
+        log_level=config.log_level,
+        export_endpoint=config.export_endpoint if config.enabled else None,
+        traces=config.traces,
+        access_log=config.access_log,
+    )
+
+
 def _agent(
     name: str,
     config: AgentConfig,
@@ -139,6 +162,11 @@ def _agent(
         ),
         hashed=salt.encode() + b":",
         total=max(finetuned.upstream.timeouts.total, baseline.upstream.timeouts.total),
+        budget=BudgetPolicy(
+            config.budgets.hourly_usd,
+            config.budgets.daily_usd,
+            config.budgets.on_exceeded or policy.budgets.on_exceeded,
+        ),
     )
 
 

@@ -26,6 +26,7 @@ from proxy.policy.config_upstream import UpstreamConfig
 from proxy.policy.facts import facts_of, gather_facts, known_upstream
 from proxy.policy.fields import (
     Compat,
+    Credential,
     Duration,
     Flag,
     HttpUrl,
@@ -35,6 +36,7 @@ from proxy.policy.fields import (
     PositiveDuration,
     SecretUrl,
     Section,
+    Share,
     Size,
     StoreUrl,
     Text,
@@ -64,6 +66,28 @@ class TargetConfig(Section):
         return value
 
 
+class BudgetsConfig(Section):
+    """Money in US dollars; left out: no limit."""
+
+    hourly_usd: Annotated[float, number(0, 1e9, above=True)] | None = None
+    """US dollars per hour."""
+    daily_usd: Annotated[float, number(0, 1e9, above=True)] | None = None
+    """US dollars per day."""
+    on_exceeded: Literal["baseline", "reject", "warn"] = "baseline"
+    """What happens then."""
+
+
+class AgentBudgetsConfig(Section):
+    """One agent's own limits, which hold besides the policy's."""
+
+    hourly_usd: Annotated[float, number(0, 1e9, above=True)] | None = None
+    """US dollars per hour, for this agent."""
+    daily_usd: Annotated[float, number(0, 1e9, above=True)] | None = None
+    """US dollars per day, for this agent."""
+    on_exceeded: Literal["baseline", "reject", "warn"] | None = None  # left out: the policy's
+    """What happens then."""
+
+
 class AgentConfig(Section):
     """One agent: its two models, and what is special about its split."""
 
@@ -79,6 +103,7 @@ class AgentConfig(Section):
     """This agent's own way of assigning."""
     salt: Text | None = Field(default=None, validate_default=True)
     """Salts the hash; pin it to keep a cohort across a new fine-tune. With `unleash`: the flag's groupId."""
+    budgets: AgentBudgetsConfig = AgentBudgetsConfig()
 
     @field_validator("compat")
     @classmethod
@@ -126,17 +151,6 @@ class AbTestingConfig(Section):
     """The share of users that is fine-tuned."""
 
 
-class BudgetsConfig(Section):
-    """Money in US dollars; left out: no limit."""
-
-    hourly_usd: Annotated[float, number(0, 1e9, above=True)] | None = None
-    """US dollars per hour."""
-    daily_usd: Annotated[float, number(0, 1e9, above=True)] | None = None
-    """US dollars per day."""
-    on_exceeded: Literal["baseline", "reject", "warn"] = "baseline"
-    """What happens then."""
-
-
 class StoreConfig(Section):
     """Where records go; without a URL they are not kept."""
 
@@ -144,6 +158,8 @@ class StoreConfig(Section):
     """`sqlite:///FILE` or `postgresql://…`."""
     retention: PositiveDuration = 30 * 86400.0
     """How long records are kept."""
+    unit_key: Credential | None = None
+    """Users are stored as hashes with this key; proxies that share a store need the same one."""
 
 
 class ObservabilityConfig(Section):
@@ -152,7 +168,11 @@ class ObservabilityConfig(Section):
     enabled: Flag = True
     """Whether metrics and traces are exported. `/metrics` on the admin listener is always there."""
     export_endpoint: HttpUrl | None = None
-    """An OTLP endpoint."""
+    """An OTLP collector's base URL; metrics and traces are sent to it over HTTP."""
+    traces: Share = 0.01
+    """The share of requests that is traced, where the caller's `traceparent` does not decide."""
+    access_log: Share = 0.0
+    """The share of requests that get a line in the log; failed and rescued ones always do, unless it is `0%`."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Logs are JSON lines on standard error; `debug` has one line per request."""
 

@@ -36,6 +36,11 @@ def _agent(agent: AgentPolicy) -> Iterator[tuple[str, str]]:
     yield "rollout_percentage", f"{agent.percentage:g}"
     yield "salt", agent.salt
     yield "compat", "unleash" if agent.unleash else "native"
+    budget = agent.budget
+    if budget.hourly_usd is not None or budget.daily_usd is not None:
+        yield "budgets.hourly_usd", text(budget.hourly_usd)
+        yield "budgets.daily_usd", text(budget.daily_usd)
+        yield "budgets.on_exceeded", budget.on_exceeded
     yield from ((key.decode().strip('"'), value.decode()) for key, value in agent.defaults)
 
 

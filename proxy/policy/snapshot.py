@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from proxy.words import Dialect, Failure
+from proxy.words import Dialect, Failure, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,13 @@ class Price(NamedTuple):
     output: float
     cached_input: float  # for the part of the input that the upstream had cached
 
+    def of(self, usage: Usage) -> float:
+        """US dollars that the tokens cost; reasoning is part of the completion, and billed as it."""
+        prompt, completion, cached, _, _ = usage
+        if cached > prompt:
+            cached = prompt
+        return ((prompt - cached) * self.input + cached * self.cached_input + completion * self.output) / 1_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -66,6 +73,14 @@ class Target:
     model: str
     model_json: bytes  # the model's name as a JSON string, as spliced into bodies
     price: Price | None = None  # None: the policy names none
+
+
+class BudgetPolicy(NamedTuple):
+    """What may be spent in a UTC hour and a UTC day; None: no limit."""
+
+    hourly_usd: float | None = None
+    daily_usd: float | None = None
+    on_exceeded: str = "baseline"  # baseline | reject | warn
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +98,7 @@ class AgentPolicy:
     defaults: tuple[tuple[bytes, bytes], ...]  # (key, JSON value): params the client may leave out
     hashed: bytes  # what is hashed before the user: the salt and a colon
     total: float  # seconds a request may take: the larger of its two upstreams' limits
+    budget: BudgetPolicy  # its own; the policy's holds besides
 
 
 class Source(NamedTuple):
@@ -143,6 +159,25 @@ class LimitsPolicy:
     drain_delay: float
 
 
+@dataclass(frozen=True, slots=True)
+class StorePolicy:
+    """Where records go."""
+
+    url: str | None = field(repr=False)  # None: they are not kept.  May carry a password
+    retention: float
+    unit_key: bytes | None = field(repr=False)  # None: made at the first start, and kept beside the store
+
+
+@dataclass(frozen=True, slots=True)
+class ObservabilityPolicy:
+    """What is told to whom, besides `/metrics`."""
+
+    log_level: str  # debug | info | warning | error
+    export_endpoint: str | None  # the base URL of an OTLP collector; None: nothing is exported
+    traces: float  # share of requests, 0 … 1, where no caller has decided
+    access_log: float  # share of requests, 0 … 1
+
+
 class Address(NamedTuple):
     """Where a listener listens."""
 
@@ -177,7 +212,9 @@ class Policy:
     agents: Mapping[bytes, AgentPolicy]
     fallback: FallbackPolicy
     limits: LimitsPolicy
-    log_level: str  # debug | info | warning | error
+    budget: BudgetPolicy
+    store: StorePolicy
+    observability: ObservabilityPolicy
     listen: ListenPolicy = ListenPolicy()
     # All that holds for every agent, flat, as a diff tells it; two policies that only differ here serve alike.
     settings: Mapping[str, str] = field(default_factory=dict, compare=False)

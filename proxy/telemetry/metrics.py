@@ -10,7 +10,7 @@ from collections.abc import Callable, Container, Iterable, Iterator
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
-from proxy.words import Record
+from proxy.words import Attempt, Record
 
 # Language models answer in 0.1 s to 2 min; the alerts' thresholds (5 s, 10 s) are bucket edges.
 LATENCY_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0)
@@ -48,13 +48,14 @@ class Histogram:
 class ModelSeries:
     """Everything counted per (agent, variant, model)."""
 
-    __slots__ = ("errors", "latency", "outcomes", "successes", "tokens", "ttft")
+    __slots__ = ("cost", "errors", "latency", "outcomes", "successes", "tokens", "ttft")
 
     def __init__(self) -> None:
         self.successes = 0
         self.outcomes: defaultdict[str, int] = defaultdict(int)  # other than success
         self.errors: defaultdict[str, int] = defaultdict(int)
         self.tokens: defaultdict[str, int] = defaultdict(int)
+        self.cost = 0.0  # US dollars
         self.latency = Histogram(LATENCY_BUCKETS)
         self.ttft = Histogram(TTFT_BUCKETS)
 
@@ -75,8 +76,8 @@ class Metrics:
     def settle(self, record: Record) -> None:
         """Count one finished request."""
         # Taken apart in one step: a field at a time costs twice as much.
-        (_, _, _, agent, decision, _, _, _, served, status, failure, fallback, _, latency, blocked, ttft, usage, _,
-         adapted) = record  # fmt: skip
+        (_, _, _, agent, decision, _, _, _, served, status, failure, fallback, attempts, latency, blocked, ttft, usage,
+         cost, _, _, _, adapted) = record  # fmt: skip
         variant, assignment, _ = decision
         series = self._models.get((agent, variant, served))
         if series is None:
@@ -98,12 +99,23 @@ class Metrics:
             if cached or reasoning:
                 tokens["cached"] += cached
                 tokens["reasoning"] += reasoning
+        if cost:
+            if served and len(attempts) == 1:
+                series.cost += cost
+            else:
+                self._add_costs(agent, variant, attempts)
         if fallback is not None:
             self._fallbacks[agent, fallback] += 1
         self._assignments[agent, assignment] += 1
         self._overhead.observe(latency - blocked)
         for field in adapted:
             self._adapted[agent, field] += 1
+
+    def _add_costs(self, agent: str, variant: str, attempts: tuple[Attempt, ...]) -> None:
+        """Each attempt's cost to its own model."""
+        for attempt in attempts:
+            if attempt.cost:
+                self._series((agent, variant, attempt.model)).cost += attempt.cost
 
     def _series(self, key: tuple[str, str, str]) -> ModelSeries:
         agent, variant, served = key
@@ -132,6 +144,9 @@ class Metrics:
         requests = CounterMetricFamily("model_requests", "Requests by outcome.", labels=[*labels, "outcome"])
         errors = CounterMetricFamily("model_errors", "Failed requests by reason.", labels=[*labels, "reason"])
         tokens = CounterMetricFamily("model_tokens", "Tokens by type.", labels=[*labels, "type"])
+        cost = CounterMetricFamily(
+            "model_cost_usd", "US dollars, each attempt at its own model's price.", labels=labels
+        )
         latency = HistogramMetricFamily("model_latency_seconds", "Request to last byte.", labels=labels)
         ttft = HistogramMetricFamily("model_ttft_seconds", "Request to first content.", labels=labels)
         for key, series in self._models.items():
@@ -142,9 +157,10 @@ class Metrics:
                 errors.add_metric([*key, reason], count)
             for kind, count in series.tokens.items():
                 tokens.add_metric([*key, kind], count)
+            cost.add_metric(key, series.cost)
             latency.add_metric(key, series.latency.cumulative(), series.latency.total)
             ttft.add_metric(key, series.ttft.cumulative(), series.ttft.total)
-        yield from (requests, errors, tokens, latency, ttft)
+        yield from (requests, errors, tokens, cost, latency, ttft)
 
         fallbacks = CounterMetricFamily("model_fallbacks", "Fine-tunes rescued.", labels=["agent", "reason"])
         for pair, count in self._fallbacks.items():

@@ -210,11 +210,8 @@ def test_sections_that_are_said_to_do_nothing_do_nothing() -> None:
     (marked,) = re.findall(r"<!-- inert: (.+) -->", text_of(PAGE))
     inert = marked.split()
     acting = {
-        "budgets": {"hourly_usd": 1, "on_exceeded": "reject"},
         "rollout": {"ramp": [1, 2], "brake": {"enabled": False}, "on_fail": "pause"},
-        "store": {"url": "sqlite:///x.db", "retention": "1d"},
         "alerting": {"enabled": False, "slack_webhook": "https://hooks.example/x"},
-        "observability": {"enabled": False, "export_endpoint": "http://collector:4318"},
     }
     assert {name.partition(".")[0] for name in inert} == acting.keys()
     assert compiled({**MINIMAL, **acting}) == compiled(MINIMAL)

@@ -97,7 +97,8 @@ async def test_reloads_under_load_lose_no_request_however_they_are_asked_for(tmp
             assert await proxy.exit_code() == 0
         assert seen.keys() == set(names)
         errors = [line["message"] for line in log_lines(proxy.log) if line["level"] == "error"]
-        assert len(set(errors)) == 1 and len(errors) <= 2, "a bad content is told once, and once more to who asks"
+        assert len(set(errors)) == 1
+        assert len(errors) <= 2, "a bad content is told once, and once more to who asks"
 
 
 async def test_without_a_token_in_the_environment_nobody_may_reload(tmp_path: Path) -> None:

@@ -171,7 +171,7 @@ def test_keys_become_agents_in_bytes() -> None:
 def test_limits_and_log_level_are_taken_over() -> None:
     policy = compiled(f"{UPSTREAMS}limits: {{drain: 5s}}\nobservability: {{log_level: debug}}\n")
     assert (policy.limits.max_body, policy.limits.drain, policy.limits.max_in_flight) == (32 << 20, 5.0, 1024)
-    assert (policy.log_level, policy.environment, policy.hash) == ("debug", "production", "0123456789ab")
+    assert (policy.observability.log_level, policy.environment, policy.hash) == ("debug", "production", "0123456789ab")
 
 
 def test_listeners_are_on_loopback_unless_the_policy_says_otherwise() -> None:

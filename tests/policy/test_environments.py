@@ -76,7 +76,7 @@ def test_shared_file_alone_is_sound_and_no_environment(monkeypatch: pytest.Monke
 def test_dev_needs_no_secret_logs_everything_and_keeps_nothing() -> None:
     policy = load_policy(FOLDER / "dev.yaml", {})
     assert policy.default_upstream.authorization is None
-    assert policy.log_level == "debug"
+    assert policy.observability.log_level == "debug"
     written = config("dev")
     assert written.store.url is None
     assert not written.observability.enabled

@@ -34,6 +34,9 @@ SUCCESS = Record(
     blocked=1.0,
     ttft=0.4,
     usage=Usage(19, 10, cached=8, reasoning=4),
+    cost=0.002,
+    response_id="chatcmpl-1",
+    unit="",
     stream=False,
 )
 

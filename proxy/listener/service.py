@@ -43,7 +43,10 @@ class Service:
     def __init__(
         self, store: PolicyStore, data: Address, admin: Address, sinks: tuple[Sink, ...] = (), token: str = ""
     ) -> None:
-        """`sinks`: who gets each record besides the metrics; `token`: what opens the admin routes that change something; empty: nothing does."""
+        """`sinks`: who gets each record besides the metrics.
+
+        `token`: what opens the admin routes that change something; empty: nothing does.
+        """
         policy = store.active.policy
         self.store = store
         self._data_address = data

@@ -1,0 +1,94 @@
+"""The ledger: records in, rows in a store, numbers on how that goes."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from proxy.ledger.queue import Queue
+from proxy.ledger.row import row_of
+from proxy.ledger.writer import Spent, Writer
+from proxy.policy.snapshot import StorePolicy
+from proxy.tasks import blocking
+from proxy.words import Record
+
+log = logging.getLogger("splitlane.ledger")
+
+# Seconds that the start of the process waits for the store: its key, and what was spent before.
+OPEN_WITHIN = 1.0
+# Seconds at the end of the process, or of a store, to write what is left.
+CLOSE_WITHIN = 3.0
+
+
+class Ledger:
+    """Keeps records for the store of the active policy; its methods belong to the event loop."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        on_key: Callable[[bytes], None],
+        on_spent: Callable[[Spent], None] = lambda spent: None,
+    ) -> None:
+        """`on_key` gets what hashes users, `on_spent` what other processes spent today: on the event loop."""
+        self._loop = loop
+        self._on_key = on_key
+        self._on_spent = on_spent
+        self._opened = asyncio.Event()
+        self._queue = Queue()
+        self._writer: Writer | None = None
+
+    def settle(self, record: Record) -> None:
+        """Keep a record; where there is no room, count that it was dropped."""
+        self._queue.put(row_of(record))
+
+    async def start(self, store: StorePolicy) -> None:
+        """Keep records in `store` from now on; waits a little for it to open."""
+        if store.url is None:
+            return
+        self._opened.clear()
+        self._writer = Writer(store, self._queue, self._on_open, self._when_spent)
+        self._writer.start()
+        try:
+            async with asyncio.timeout(OPEN_WITHIN):
+                await self._opened.wait()
+        except TimeoutError:
+            log.warning("the store does not open; requests are served, records are held")
+
+    async def stop(self) -> None:
+        """Write what is left, within a few seconds."""
+        writer, self._writer = self._writer, None
+        if writer is None:
+            return
+        await blocking(lambda: writer.close(CLOSE_WITHIN), "ledger end")
+        left = self._queue.queued
+        if left:
+            log.error("%d records were not written", left)
+
+    def collect(self) -> Iterator[Metric]:
+        """Enqueued is written, dropped and queued, at every moment."""
+        queue, writer = self._queue, self._writer
+        for name, text, count in (
+            ("enqueued", "Records handed to the ledger.", queue.enqueued),
+            ("written", "Records in the store.", queue.written),
+            ("dropped", "Records that are lost: no room, or refused by the store.", queue.dropped),
+            ("rejected", "Records among the dropped that the store refused, and keeps aside.", queue.lost),
+        ):
+            yield CounterMetricFamily(f"splitlane_ledger_{name}", text, value=count)
+        yield GaugeMetricFamily("splitlane_ledger_queued", "Records that wait to be written.", value=queue.queued)
+        yield GaugeMetricFamily("splitlane_ledger_queued_bytes", "Their size.", value=queue.size)
+        up = writer is not None and writer.up
+        yield GaugeMetricFamily("splitlane_ledger_up", "1: the store takes what it is given.", value=up)
+
+    def _on_open(self, key: bytes) -> None:
+        self._on_loop(self._on_key, key)
+        self._on_loop(self._opened.set)
+
+    def _when_spent(self, spent: Spent) -> None:
+        self._on_loop(self._on_spent, spent)
+
+    def _on_loop(self, call: Callable[..., None], *arguments: object) -> None:
+        try:
+            self._loop.call_soon_threadsafe(call, *arguments)
+        except RuntimeError:  # the loop has closed: nobody wants to know any more
+            log.debug("the process ends")

@@ -1,0 +1,74 @@
+"""PostgreSQL: the store that several proxies share.  Needs `splitlane[postgres]`."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+import psycopg
+
+from proxy.ledger.database import DatabaseUnavailable, Dialect, Row, RowRejected
+
+DIALECT = Dialect(
+    bare="",
+    exclusive="SELECT pg_advisory_xact_lock(7311422105)",  # a number of our own
+    elements="jsonb_array_elements({array}::jsonb) WITH ORDINALITY AS {alias}(value, key)",
+    first_key=1,
+    item="({alias}.value->>{index})::{type}",
+)
+
+# A server that hangs is told from a slow one after this many seconds; statements take milliseconds.
+PATIENCE = 10
+CONNECT = 5
+
+
+class PostgresDatabase:
+    """A connection to one server."""
+
+    dialect = DIALECT
+    lost = False  # the server knows where it writes
+
+    def __init__(self, url: str, *, read_only: bool = False) -> None:
+        """Connect.  Raises DatabaseUnavailable."""
+        milliseconds = PATIENCE * 1000
+        options = f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds}"
+        if read_only:
+            options = "-c default_transaction_read_only=on"
+        try:
+            self._connection = psycopg.connect(
+                url,
+                autocommit=True,
+                connect_timeout=CONNECT,
+                application_name="splitlane",
+                options=options,
+                keepalives_idle=PATIENCE,
+                tcp_user_timeout=milliseconds,
+            )
+        except psycopg.Error as error:
+            raise DatabaseUnavailable(_told(error)) from None
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        try:
+            with self._connection.transaction():
+                yield
+        except psycopg.Error as error:
+            raise DatabaseUnavailable(_told(error)) from None
+
+    def execute(self, statement: str, parameters: Sequence[object] = ()) -> list[Row]:
+        query = statement.replace("?", "%s")
+        try:
+            cursor = self._connection.execute(query, parameters)
+            return cursor.fetchall() if cursor.description is not None else []
+        except (psycopg.DataError, psycopg.IntegrityError) as error:
+            raise RowRejected(_told(error)) from None
+        except psycopg.Error as error:
+            raise DatabaseUnavailable(_told(error)) from None
+
+    def close(self) -> None:
+        with contextlib.suppress(psycopg.Error):
+            self._connection.close()
+
+
+def _told(error: psycopg.Error) -> str:
+    """What the server says, on one line, without the values it quotes."""
+    text = error.diag.message_primary or str(error)
+    return " ".join(text.split())

@@ -1,0 +1,71 @@
+"""Forgetting what is older than the policy wants, a little at a time.
+
+Each step is a short transaction of its own, between two batches: deleting a month never holds up the
+records of a second.
+"""
+
+from proxy.ledger.database import Database
+
+# Rows per step: a few milliseconds.
+STEP = 500
+
+# Each takes a bound and a number of rows.  Ids are UUIDv7: a time is a bound on them.
+_BY_ID = (
+    (
+        "DELETE FROM attempts WHERE (request_id, number) IN"
+        " (SELECT request_id, number FROM attempts WHERE request_id < ? ORDER BY request_id LIMIT ?)"
+    ),
+    "DELETE FROM requests WHERE id IN (SELECT id FROM requests WHERE id < ? ORDER BY id LIMIT ?)",
+)
+_BY_TIME = tuple(
+    f"DELETE FROM {table} WHERE id IN (SELECT id FROM {table} WHERE time < ? LIMIT ?)"
+    for table in ("batches", "feedback", "rejected")
+)
+_KEYS_BY_HOUR = {
+    "hours": "hour, agent, assignment, variant",
+    "reasons": "hour, agent, assignment, variant, kind, reason",
+    "bins": "hour, agent, assignment, variant, kind, bin",
+    "visits": "hour, agent, assignment, variant, unit",
+    "spend": "hour, agent, proxy",
+}
+_BY_HOUR = tuple(
+    f"DELETE FROM {table} WHERE ({keys}) IN (SELECT {keys} FROM {table} WHERE hour < ? LIMIT ?)"
+    for table, keys in _KEYS_BY_HOUR.items()
+)
+# A stage is forgotten as a whole, when nobody has been in it for so long: its sums belong together.
+_STALE = "SELECT 1 FROM rollups AS r WHERE r.agent = {0}.agent AND r.salt = {0}.salt AND r.percentage = {0}.percentage"
+_STAGES = (
+    (
+        "DELETE FROM exposures WHERE (agent, salt, percentage, unit) IN (SELECT agent, salt, percentage, unit"
+        f" FROM exposures AS e WHERE NOT EXISTS ({_STALE.format('e')} AND r.last_hour >= ?) LIMIT ?)"
+    ),
+    (
+        "DELETE FROM rollups WHERE (agent, salt, percentage, bucket, variant) IN (SELECT agent, salt, percentage, bucket,"
+        f" variant FROM rollups AS o WHERE NOT EXISTS ({_STALE.format('o')} AND r.last_hour >= ?) LIMIT ?)"
+    ),
+)
+
+Step = tuple[str, object]
+
+
+def steps(now: float, retention: float) -> list[Step]:
+    """What there is to forget at Unix time `now`: statements, each with its bound; `retention` in seconds."""
+    oldest = max(0.0, now - retention)
+    hour = int(oldest // 3600)
+    return [
+        *((statement, _id_bound(oldest)) for statement in _BY_ID),
+        *((statement, oldest) for statement in _BY_TIME),
+        *((statement, hour) for statement in (*_BY_HOUR, *_STAGES)),
+    ]
+
+
+def forget(database: Database, step: Step) -> bool:
+    """Take a step; whether there may be more to it.  Raises DatabaseUnavailable."""
+    statement, bound = step
+    with database.transaction():
+        return len(database.execute(f"{statement} RETURNING 1", (bound, STEP))) == STEP
+
+
+def _id_bound(time: float) -> str:
+    stamp = f"{int(time * 1000):012x}"
+    return f"{stamp[:8]}-{stamp[8:]}-"

@@ -1,0 +1,135 @@
+"""SQLite: the embedded store, for one host.
+
+In WAL mode readers and the writer do not wait for each other.  `synchronous=NORMAL` survives the death
+of the process with all that was committed; a power cut may take the last moments, never the file.
+A file that is no sound database is moved aside and a new one begun: it may be of use to somebody, but
+not to us.
+"""
+
+import contextlib
+import logging
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from proxy.ledger.database import DatabaseUnavailable, Dialect, Row, RowRejected
+
+log = logging.getLogger("splitlane.ledger")
+
+# Seconds to wait for another process's transaction before the whole one is tried again.
+BUSY = 5.0
+# What belongs to a database, by what is added to its file's name.
+COMPANIONS = ("", "-wal", "-shm")
+
+DIALECT = Dialect(
+    bare=" WITHOUT ROWID",
+    exclusive="",  # transactions begin IMMEDIATE
+    elements="json_each({array}) AS {alias}",
+    first_key=0,
+    item="json_extract({alias}.value, '$[{index}]')",
+)
+
+
+class DatabaseCorrupt(DatabaseUnavailable):
+    """The file is not a sound database."""
+
+
+class SqliteDatabase:
+    """A connection to one file."""
+
+    dialect = DIALECT
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        """Open, or create with its folder.  Raises DatabaseUnavailable."""
+        self.path = path
+        try:
+            if read_only:
+                self._connection = sqlite3.connect(
+                    f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY, isolation_level=None
+                )
+            else:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._connection = sqlite3.connect(path, timeout=BUSY, isolation_level=None, check_same_thread=False)
+        except (OSError, sqlite3.Error) as error:
+            raise DatabaseUnavailable(f"{path}: {error}") from None
+        try:
+            if not read_only:
+                self.execute("PRAGMA journal_mode = WAL")
+                self.execute("PRAGMA synchronous = NORMAL")
+                self.execute("PRAGMA temp_store = MEMORY")
+                self.execute("PRAGMA journal_size_limit = 67108864")
+                path.chmod(0o600)
+            self._file = _identity(path)
+        except OSError as error:
+            self.close()
+            raise DatabaseUnavailable(f"{path}: {error}") from None
+        except DatabaseUnavailable:
+            self.close()
+            raise
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        self.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.rollback()
+            raise
+
+    def execute(self, statement: str, parameters: Sequence[object] = ()) -> list[Row]:
+        try:
+            return self._connection.execute(statement, parameters).fetchall()
+        except (sqlite3.IntegrityError, sqlite3.DataError) as error:
+            raise RowRejected(str(error)) from None
+        except sqlite3.Error as error:
+            text = str(error)
+            if "malformed JSON" in text:
+                raise RowRejected(text) from None
+            corrupt = getattr(error, "sqlite_errorname", "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))
+            raise (DatabaseCorrupt if corrupt else DatabaseUnavailable)(f"{self.path}: {text}") from None
+
+    @property
+    def lost(self) -> bool:
+        try:
+            return _identity(self.path) != self._file
+        except OSError:
+            return True
+
+    def close(self) -> None:
+        with contextlib.suppress(sqlite3.Error):
+            self._connection.close()
+
+
+def set_aside_if_unsound(path: Path) -> None:
+    """Read all of the file; one that is not sound is moved aside.  Raises DatabaseUnavailable."""
+    try:
+        database = SqliteDatabase(path)
+        try:
+            faults = [text for (text,) in database.execute("PRAGMA quick_check(1)") if text != "ok"]
+        finally:
+            database.close()
+    except DatabaseCorrupt as error:
+        faults = [str(error)]
+    if faults:
+        _set_aside(path, faults[0])
+
+
+def _set_aside(path: Path, fault: str) -> None:
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    aside = path.with_name(f"{path.name}.corrupt-{stamp}")
+    try:
+        for companion in COMPANIONS:
+            source = path.with_name(path.name + companion)
+            if source.exists():
+                source.rename(aside.with_name(aside.name + companion))
+    except OSError as error:
+        raise DatabaseUnavailable(f"{path}: {error}") from None
+    log.error("%s is not a sound database (%s): moved to %s, a new one is begun", path, fault, aside.name)
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_dev, found.st_ino

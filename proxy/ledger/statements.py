@@ -1,0 +1,164 @@
+"""A batch of rows into the tables: a handful of statements, whatever the batch's size.  Pure.
+
+The rows come as one JSON array, so that the database's own code takes them apart, without the
+interpreter.  Rows are added in the order of the tables' keys: two proxies that add to the same sums
+never wait for each other in a circle.
+"""
+
+from functools import cache
+
+from proxy.ledger.database import Dialect
+from proxy.ledger.row import COLUMNS
+
+_NAMES = [name for name, _ in COLUMNS]
+
+CREATE_BATCH = f"CREATE TEMPORARY TABLE batch ({', '.join(f'{name} {kind}' for name, kind in COLUMNS)})"
+EMPTY_BATCH = "DELETE FROM batch"
+# No row comes back where the batch was written before.
+NAME_BATCH = "INSERT INTO batches (id, time) VALUES (?, ?) ON CONFLICT (id) DO NOTHING RETURNING id"
+
+_REQUESTS = [name for name in _NAMES if name not in ("latency_bin", "ttft_bin", "attempts")]
+_COMPARED = "route = 'chat' AND bucket >= 0 AND assignment IN ('finetuned', 'baseline')"
+_OK = "sum(CASE WHEN failure = '' THEN 1 ELSE 0 END)"
+_FALLBACKS = "sum(CASE WHEN fallback <> '' THEN 1 ELSE 0 END)"
+
+
+@cache
+def fill_batch(dialect: Dialect) -> str:
+    """Takes the rows, one JSON array of arrays, as its parameter."""
+    items = ", ".join(
+        dialect.item.format(alias="rows", index=index, type=kind) for index, (_, kind) in enumerate(COLUMNS)
+    )
+    return f"INSERT INTO batch SELECT {items} FROM {dialect.elements.format(array='?', alias='rows')}"
+
+
+@cache
+def spread_batch(dialect: Dialect) -> tuple[str, ...]:
+    """From the batch to the tables, apart from `spend`."""
+    return (
+        (
+            f"INSERT INTO requests ({', '.join(_REQUESTS)}, attempts) SELECT {', '.join(_REQUESTS)}, {_count(dialect)}"
+            " FROM batch WHERE true ORDER BY id ON CONFLICT DO NOTHING"
+        ),
+        _attempts(dialect),
+        _added_up(
+            "rollups",
+            ("agent", "salt", "percentage", "bucket", "variant"),
+            {
+                "requests": "count(*)",
+                "ok": _OK,
+                "first_ok": "sum(first_ok)",
+                "fallbacks": _FALLBACKS,
+                "cost": "sum(cost)",
+                "latency": "sum(latency)",
+                "rated": "0",
+                "score": "0",
+                "last_hour": "max(hour)",
+            },
+            _COMPARED,
+        ),
+        EXPOSURES,
+        _added_up(
+            "hours",
+            ("hour", "agent", "assignment", "variant"),
+            {
+                "requests": "count(*)",
+                "ok": _OK,
+                "first_ok": "sum(first_ok)",
+                "fallbacks": _FALLBACKS,
+                "streams": "sum(CASE WHEN ttft IS NULL THEN 0 ELSE 1 END)",
+                "latency": "sum(latency)",
+                "ttft": "sum(coalesce(ttft, 0))",
+                "input": "sum(input)",
+                "output": "sum(output)",
+                "cached": "sum(cached)",
+                "reasoning": "sum(reasoning)",
+                "estimated": "sum(estimated)",
+                "cost": "sum(cost)",
+                "rated": "0",
+                "score": "0",
+            },
+            "route = 'chat'",
+        ),
+        *(
+            _counted("reasons", kind, "reason", kind, f"route = 'chat' AND {kind} <> ''")
+            for kind in ("failure", "fallback")
+        ),
+        _counted("bins", "latency", "bin", "latency_bin", "route = 'chat'"),
+        _counted("bins", "ttft", "bin", "ttft_bin", "route = 'chat' AND ttft IS NOT NULL"),
+        VISITS,
+    )
+
+
+EXPOSURES = (
+    "INSERT INTO exposures (agent, salt, percentage, unit, variant, time)"
+    f" SELECT agent, salt, percentage, unit, min(variant), min(time) FROM batch WHERE {_COMPARED} AND unit <> ''"
+    " GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4 ON CONFLICT DO NOTHING"
+)
+VISITS = (
+    "INSERT INTO visits (hour, agent, assignment, variant, unit)"
+    " SELECT DISTINCT hour, agent, assignment, variant, unit FROM batch WHERE route = 'chat' AND unit <> ''"
+    " ORDER BY 1, 2, 3, 4, 5 ON CONFLICT DO NOTHING"
+)
+# Takes this process's name.
+ADD_SPEND = (
+    "INSERT INTO spend (hour, agent, proxy, cost) SELECT hour, agent, ?, sum(cost) FROM batch WHERE cost > 0"
+    " GROUP BY hour, agent ORDER BY hour, agent"
+    " ON CONFLICT (hour, agent, proxy) DO UPDATE SET cost = spend.cost + excluded.cost"
+)
+# Takes the first hour, and this process's name: what the others spent, and what we did in earlier lives.
+OTHERS_SPEND = "SELECT hour, agent, sum(cost) FROM spend WHERE hour >= ? AND proxy <> ? GROUP BY hour, agent"
+
+KEEP_REJECTED = "INSERT INTO rejected (id, time, error, content) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"
+
+
+def _count(dialect: Dialect) -> str:
+    elements = dialect.elements.format(array="batch.attempts", alias="attempt")
+    return f"(SELECT count(*) FROM {elements})"
+
+
+def _attempts(dialect: Dialect) -> str:
+    columns = {
+        "upstream": "text",
+        "model": "text",
+        "status": "integer",
+        "failure": "text",
+        "started": "double precision",
+        "seconds": "double precision",
+        "input": "bigint",
+        "output": "bigint",
+        "cost": "double precision",
+    }
+    items = ", ".join(
+        dialect.item.format(alias="attempt", index=index, type=kind) for index, kind in enumerate(columns.values())
+    )
+    elements = dialect.elements.format(array="batch.attempts", alias="attempt")
+    return (
+        f"INSERT INTO attempts (request_id, number, {', '.join(columns)})"
+        f" SELECT batch.id, attempt.key - {dialect.first_key - 1}, {items} FROM batch, {elements}"
+        " WHERE true ON CONFLICT DO NOTHING"
+    )
+
+
+def _added_up(table: str, keys: tuple[str, ...], sums: dict[str, str], where: str) -> str:
+    """Sums over groups, added to what is there; `last_…` is not a sum but the latest."""
+    names, key = ", ".join((*keys, *sums)), ", ".join(keys)
+    added = ", ".join(
+        f"{name} = excluded.{name}" if name.startswith("last_") else f"{name} = {table}.{name} + excluded.{name}"
+        for name in sums
+    )
+    return (
+        f"INSERT INTO {table} ({names}) SELECT {key}, {', '.join(sums.values())} FROM batch WHERE {where}"
+        f" GROUP BY {key} ORDER BY {key} ON CONFLICT ({key}) DO UPDATE SET {added}"
+    )
+
+
+def _counted(table: str, kind: str, column: str, source: str, where: str) -> str:
+    """Requests by one more property of theirs."""
+    keys = "hour, agent, assignment, variant"
+    return (
+        f"INSERT INTO {table} ({keys}, kind, {column}, requests)"
+        f" SELECT {keys}, '{kind}', {source}, count(*) FROM batch WHERE {where}"
+        f" GROUP BY {keys}, {source} ORDER BY {keys}, {source}"
+        f" ON CONFLICT ({keys}, kind, {column}) DO UPDATE SET requests = {table}.requests + excluded.requests"
+    )

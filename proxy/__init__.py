@@ -10,9 +10,9 @@ The folders are the stages of a request; imports point down this list or into `w
     upstream    connection pool and one attempt on it
     split       pure: identity and assignment
     wire        pure: body splice, SSE events, headers, usage, error bodies
-    policy      the policy file: config, load, compiled snapshot, hot reload
-    ledger      where records go
+    ledger      records in a store: queue, writer, tables, SQLite and PostgreSQL
     telemetry   metrics and logs
+    policy      the policy file: config, load, compiled snapshot, hot reload
     outbox      writes of one turn of the loop, gathered
     tasks       the one place that starts tasks
     watchdog    one lazy timer per connection

@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[1]
 
 # Top to bottom: a stage imports itself and what stands below it.
 STAGES = (
-    "cli", "stub", "listener", "admin", "exchange", "upstream", "split", "wire", "policy", "ledger",
-    "telemetry",
+    "cli", "stub", "listener", "admin", "exchange", "upstream", "split", "wire", "ledger", "telemetry",
+    "policy",
 )  # fmt: skip
 # Below all stages; they import nothing of the proxy.
 SHARED = ("outbox", "tasks", "watchdog", "words")
@@ -25,7 +25,7 @@ SHARED = ("outbox", "tasks", "watchdog", "words")
 # The same input gives the same output, wherever and whenever.
 PURE = (
     "split", "wire", "policy.snapshot", "policy.moves", "policy.settings", "policy.agent_diff", "policy.diff_text",
-    "policy.diff", "words",
+    "policy.diff", "ledger.database", "ledger.row", "ledger.schema", "ledger.statements", "words",
 )  # fmt: skip
 IMPURE_LIBRARIES = {
     "aiohttp", "asyncio", "datetime", "http", "logging", "os", "pathlib", "random", "secrets", "select",

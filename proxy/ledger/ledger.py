@@ -37,33 +37,43 @@ class Ledger:
         self._opened = asyncio.Event()
         self._queue = Queue()
         self._writer: Writer | None = None
+        self._store: StorePolicy | None = None
+        self._changing = asyncio.Lock()
 
     def settle(self, record: Record) -> None:
         """Keep a record; where there is no room, count that it was dropped."""
         self._queue.put(row_of(record))
 
-    async def start(self, store: StorePolicy) -> None:
-        """Keep records in `store` from now on; waits a little for it to open."""
-        if store.url is None:
-            return
-        self._opened.clear()
-        self._writer = Writer(store, self._queue, self._on_open, self._when_spent)
-        self._writer.start()
-        try:
-            async with asyncio.timeout(OPEN_WITHIN):
-                await self._opened.wait()
-        except TimeoutError:
-            log.warning("the store does not open; requests are served, records are held")
+    async def follow(self, store: StorePolicy) -> None:
+        """Keep records in `store` from now on, and wait a little for it to open."""
+        async with self._changing:
+            if store == self._store:
+                return
+            await self._end()
+            self._store = store
+            if store.url is None:
+                return
+            self._opened.clear()
+            self._writer = Writer(store, self._queue, self._on_open, self._when_spent)
+            self._writer.start()
+            try:
+                async with asyncio.timeout(OPEN_WITHIN):
+                    await self._opened.wait()
+            except TimeoutError:
+                log.warning("the store does not open; requests are served, records are held")
 
     async def stop(self) -> None:
         """Write what is left, within a few seconds."""
-        writer, self._writer = self._writer, None
-        if writer is None:
-            return
-        await blocking(lambda: writer.close(CLOSE_WITHIN), "ledger end")
+        async with self._changing:
+            await self._end()
         left = self._queue.queued
         if left:
             log.error("%d records were not written", left)
+
+    async def _end(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            await blocking(lambda: writer.close(CLOSE_WITHIN), "ledger end")
 
     def collect(self) -> Iterator[Metric]:
         """Enqueued is written, dropped and queued, at every moment."""

@@ -33,16 +33,17 @@ _BY_HOUR = tuple(
     for table, keys in _KEYS_BY_HOUR.items()
 )
 # A stage is forgotten as a whole, when nobody has been in it for so long: its sums belong together.
-_STALE = "SELECT 1 FROM rollups AS r WHERE r.agent = {0}.agent AND r.salt = {0}.salt AND r.percentage = {0}.percentage"
-_STAGES = (
-    (
-        "DELETE FROM exposures WHERE (agent, salt, percentage, unit) IN (SELECT agent, salt, percentage, unit"
-        f" FROM exposures AS e WHERE NOT EXISTS ({_STALE.format('e')} AND r.last_hour >= ?) LIMIT ?)"
-    ),
-    (
-        "DELETE FROM rollups WHERE (agent, salt, percentage, bucket, variant) IN (SELECT agent, salt, percentage, bucket,"
-        f" variant FROM rollups AS o WHERE NOT EXISTS ({_STALE.format('o')} AND r.last_hour >= ?) LIMIT ?)"
-    ),
+_LIVING = (
+    "SELECT 1 FROM rollups AS living WHERE living.agent = old.agent AND living.salt = old.salt"
+    " AND living.percentage = old.percentage AND living.last_hour >= ?"
+)
+_KEYS_OF_STAGES = {
+    "exposures": "agent, salt, percentage, unit",
+    "rollups": "agent, salt, percentage, bucket, variant",
+}
+_STAGES = tuple(
+    f"DELETE FROM {table} WHERE ({keys}) IN (SELECT {keys} FROM {table} AS old WHERE NOT EXISTS ({_LIVING}) LIMIT ?)"
+    for table, keys in _KEYS_OF_STAGES.items()
 )
 
 Step = tuple[str, object]

@@ -12,6 +12,7 @@ from proxy.admin.app import admin_app
 from proxy.admin.policy import PolicyRoutes
 from proxy.exchange.exchange import Exchange
 from proxy.ledger import Sink
+from proxy.ledger.ledger import Ledger
 from proxy.listener.connection import Listener
 from proxy.outbox import Outbox
 from proxy.policy.load import LoadedPolicy
@@ -55,8 +56,9 @@ class Service:
         self._token = token
         self._loop = asyncio.get_running_loop()
         self.metrics = Metrics(self._known_models, self._gauges)
+        self.ledger = Ledger(self._loop, self._hash_users_with)
         outbox = Outbox(self._loop)
-        self.exchange = Exchange(policy, self._sink(), self._loop, outbox)
+        self.exchange = Exchange(policy, self._sink(policy), self._loop, outbox)
         store.on_swap = self._adopt
         self._known_cache: tuple[Policy, frozenset[str]] = (policy, _models(policy))
         self._listener = Listener(
@@ -114,6 +116,7 @@ class Service:
         except OSError:
             await runner.cleanup()
             raise
+        await self.ledger.follow(self.exchange.policy.store)
         self._flush()
         self._watching = spawn(self.store.watch(), "policy watch")
 
@@ -173,6 +176,7 @@ class Service:
         if self._flushing is not None:
             self._flushing.cancel()
         self.exchange.flush()
+        await self.ledger.stop()
         if self._admin is not None:
             await self._admin.cleanup()
         await asyncio.sleep(0)  # let closed transports go
@@ -188,16 +192,21 @@ class Service:
     def _adopt(self, old: LoadedPolicy, new: LoadedPolicy) -> None:
         """Swap the policy: one assignment, for all requests that begin after it."""
         policy = new.policy
-        if policy.observability.log_level != old.policy.observability.log_level:
-            self.exchange.flush()
-            follow(policy.observability.log_level)
-            self.exchange.sink = self._sink()
+        follow(policy.observability.log_level)
+        self.exchange.flush()
         self.exchange.adopt(policy)
+        self.exchange.sink = self._sink(policy)
+        spawn(self.ledger.follow(policy.store), "store change")
         self.metrics.keep({agent.name for agent in policy.agents.values()}, _models(policy))
 
-    def _sink(self) -> Sink:
-        """Where records go under the active policy."""
+    def _hash_users_with(self, key: bytes) -> None:
+        self.exchange.unit_key = key
+
+    def _sink(self, policy: Policy) -> Sink:
+        """Where records go under `policy`."""
         sinks = [self.metrics.settle, *self._given_sinks]
+        if policy.store.url is not None:
+            sinks.append(self.ledger.settle)
         if log.isEnabledFor(logging.DEBUG):
             sinks.append(_log_record)
         return _all_of(sinks)
@@ -233,6 +242,7 @@ class Service:
             breaker.add_metric([agent.name], exchange.attempts.breaker(agent.finetuned).is_open)
         yield rollout
         yield breaker
+        yield from self.ledger.collect()
         info = GaugeMetricFamily("splitlane_policy_info", "The active policy.", labels=["hash"])
         info.add_metric([policy.hash], 1)
         yield info

@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import (
     AfterValidator,
     Field,
+    SecretStr,
     TypeAdapter,
     ValidationInfo,
     WithJsonSchema,
@@ -44,6 +45,9 @@ from proxy.policy.fields import (
     number,
     whole,
 )
+
+# What BLAKE2b takes, and what cannot be guessed.
+MIN_UNIT_KEY, MAX_UNIT_KEY = 32, 64
 
 
 class TargetConfig(Section):
@@ -158,8 +162,20 @@ class StoreConfig(Section):
     """`sqlite:///FILE` or `postgresql://…`."""
     retention: PositiveDuration = 30 * 86400.0
     """How long records are kept."""
-    unit_key: Credential | None = None
+    unit_key: Credential | None = Field(default=None, validate_default=True)
     """Users are stored as hashes with this key; proxies that share a store need the same one."""
+
+    @field_validator("unit_key")
+    @classmethod
+    def _known_to_all(cls, key: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        url = info.data.get("url")
+        if key is None and url is not None and not url.get_secret_value().startswith("sqlite:"):
+            raise ValueError("a key, because proxies that share a server must agree on it")
+        if key is not None and not MIN_UNIT_KEY <= len(key.get_secret_value()) <= MAX_UNIT_KEY:
+            raise ValueError(
+                f"a key of {MIN_UNIT_KEY} to {MAX_UNIT_KEY} characters, such as `openssl rand -hex 32` makes"
+            )
+        return key
 
 
 class ObservabilityConfig(Section):

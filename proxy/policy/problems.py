@@ -14,7 +14,7 @@ Path = tuple[str | int, ...]
 HIDDEN = "***"
 NOTHING = "nothing"
 
-_SECRET_KEYS = frozenset({"api_key", "slack_webhook"})
+_SECRET_KEYS = frozenset({"api_key", "slack_webhook", "unit_key"})
 _SECRET_PATHS = frozenset({("store", "url")})
 _SHOWN_LENGTH = 60
 _KEY_HEAD = re.compile(r"[A-Za-z0-9_.-]{0,60}")

@@ -116,10 +116,25 @@ def test_store_url_of_another_kind_is_refused_and_hidden(url: str) -> None:
     "url", ["sqlite:///data/x.db", "sqlite:////var/x.db", "postgresql://u:p@h/d", "postgres://h/d"]
 )
 def test_store_url_is_taken(url: str) -> None:
-    config = parse(f"{UPSTREAMS}store: {{url: '{url}'}}\n")
+    config = parse(f"{UPSTREAMS}store: {{url: '{url}', unit_key: {'k' * 32}}}\n")
     assert config.store.url is not None
     assert config.store.url.get_secret_value() == url
     assert url not in repr(config)
+
+
+def test_server_without_a_unit_key_is_refused_because_proxies_must_agree_on_it() -> None:
+    found = problem(f"{UPSTREAMS}store: {{url: 'postgresql://u:p@h/d'}}\n")
+    assert (found.key, found.expected) == (
+        "store.unit_key",
+        "a key, because proxies that share a server must agree on it",
+    )
+
+
+@pytest.mark.parametrize("length", [31, 65])
+def test_unit_key_that_is_too_short_or_too_long_is_refused_and_hidden(length: int) -> None:
+    found = problem(f"{UPSTREAMS}store: {{url: 'sqlite:///x', unit_key: {'k' * length}}}\n")
+    assert (found.key, found.value) == ("store.unit_key", "***")
+    assert found.expected.startswith("a key of 32 to 64 characters")
 
 
 def test_slack_webhook_that_is_no_url_is_refused_and_hidden() -> None:

@@ -18,7 +18,7 @@ identity: {{agent: [key, "header:${{NAME}}"], keys: {{{DIGEST}: qa_agent}}}}
 agents: {{qa_agent: {{fine_tuned: "ft:${{NAME}}", fallback: base, salt: "${{NAME}}"}}}}
 ab_testing: {{rollout_percentage: "${{PART}}"}}
 fallback: {{on: {{429: false}}}}
-store: {{url: "postgresql://user:{CANARY}@db/x"}}
+store: {{url: "postgresql://user:{CANARY}@db/x", unit_key: "{CANARY}-{"k" * 32}"}}
 alerting: {{slack_webhook: "https://hooks.example/{CANARY}"}}
 """
 

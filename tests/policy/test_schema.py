@@ -82,7 +82,7 @@ def test_policy_of_the_design_is_valid(text: str) -> None:
         "rollout: {gates: {success: {kind: guardrail, margin: 0pp}, latency_p95: {kind: signal, margin: 2 pp}}}",
         "rollout: {steps: [{percent: 1}, {percent: 100, soak: 0s, min: {users: 0}}], brake: {floor: 100%, odds: 1.5}}",
         "store: {url: null, retention: 36h}",
-        "store: {url: 'postgresql://u:p@h/db'}",
+        "store: {url: 'postgresql://u:p@h/db', unit_key: 0123456789abcdef0123456789abcdef}",
         "fallback: {on: {429: false, 5xx: true}}",
         "extends: null",
     ],

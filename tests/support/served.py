@@ -49,6 +49,11 @@ class Served:
         self.log = log
         self._process = process
 
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._process.pid
+
     def client(self) -> RawClient:
         """A connection to the data listener, not yet open."""
         return RawClient("127.0.0.1", self.data, timeout=10)

@@ -1,0 +1,24 @@
+"""Stores that any test may ask for: a SQLite file, and a database on a real PostgreSQL server."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.postgres import PostgresServer
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A server of this run's own, on a socket in a folder of its own."""
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty store of either kind, new for each test."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'store' / 'splitlane.db'}"
+    server: PostgresServer = request.getfixturevalue("postgres")
+    return server.new_database()

@@ -1,0 +1,70 @@
+"""Records as the exchange makes them, and a store to put them in."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from proxy.exchange.call import RequestIds
+from proxy.ledger.batch import Batch, prepare, write
+from proxy.ledger.database import Database
+from proxy.ledger.migrate import migrate
+from proxy.ledger.open import open_database
+from proxy.ledger.row import row_of
+from proxy.words import Assignment, Attempt, Decision, Record, Usage, Variant
+
+NOW = 1_795_000_000.0
+HOUR = int(NOW // 3600)
+SALT = "qa_agent/ft:m"
+_ids = RequestIds()
+
+
+def record(**changes: Any) -> Record:
+    """A sound answer of the baseline to a user of its arm, for 0.25 dollars."""
+    time = changes.get("time", NOW)
+    usage = Usage(100, 50)
+    plain = Record(
+        request_id=_ids.new(time),
+        time=time,
+        route="chat",
+        agent="qa_agent",
+        decision=Decision(Variant.BASELINE, Assignment.BASELINE, 7794),
+        percentage=25.0,
+        salt=SALT,
+        policy_hash="0123456789ab",
+        served="m",
+        status=200,
+        failure=None,
+        fallback=None,
+        attempts=(Attempt("up", "m", 200, None, 0.001, 0.4, usage, 0.25),),
+        latency=0.42,
+        blocked=0.4,
+        ttft=-1.0,
+        usage=usage,
+        cost=0.25,
+        response_id="chatcmpl-1",
+        unit="a" * 32,
+        stream=False,
+    )
+    return plain._replace(**changes)
+
+
+@contextmanager
+def opened(url: str) -> Iterator[Database]:
+    """The store, with its tables, as the writer has it."""
+    database = open_database(url)
+    try:
+        migrate(database)
+        prepare(database)
+        yield database
+    finally:
+        database.close()
+
+
+def keep(database: Database, records: Sequence[Record], name: str = "batch-1", proxy: str = "p") -> int:
+    """Write records as one batch."""
+    return write(database, Batch(name, [row_of(each) for each in records]), proxy, NOW)
+
+
+def count(database: Database, table: str) -> int:
+    """How many rows a table has."""
+    return int(database.execute(f"SELECT count(*) FROM {table}")[0][0])

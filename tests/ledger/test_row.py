@@ -1,0 +1,44 @@
+"""A record as the store's row.  Histogram bins: the promised error."""
+
+import orjson
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.ledger.row import BIN_GROWTH, COLUMNS, FIRST_BIN, bin_of, middle_of, row_of
+from proxy.words import Attempt, Failure
+from tests.ledger.records import HOUR, record
+
+
+def fields(row: bytes) -> dict[str, object]:
+    return dict(zip((name for name, _ in COLUMNS), orjson.loads(row), strict=True))
+
+
+def test_row_has_a_value_for_every_column_and_none_of_the_clients_words() -> None:
+    row = fields(row_of(record()))
+    assert row["hour"] == HOUR
+    assert row["unit"] == "a" * 32
+    assert row["first_ok"] == 1
+    assert (row["ttft"], row["ttft_bin"]) == (None, None)
+    assert row["attempts"] == [["up", "m", 200, "", 0.001, 0.4, 100, 50, 0.25]]
+
+
+def test_first_attempt_counts_only_where_it_alone_was_needed() -> None:
+    failed = Attempt("up", "ft:m", 500, Failure.SERVER_ERROR, 0.0, 0.1, None, 0.0)
+    sound = record().attempts[0]
+    rescued = record(fallback=Failure.SERVER_ERROR, attempts=(failed, sound))
+    retried = record(attempts=(failed, sound))
+    unsent = record(fallback=Failure.BREAKER_OPEN)
+    lost = record(failure=Failure.SERVER_ERROR, attempts=(failed,))
+    assert [fields(row_of(each))["first_ok"] for each in (rescued, retried, unsent, lost)] == [0, 0, 0, 0]
+
+
+@given(st.floats(FIRST_BIN, 3600.0))
+def test_middle_of_a_bin_is_within_two_and_a_half_per_cent_of_what_fell_into_it(seconds: float) -> None:
+    middle = middle_of(bin_of(seconds))
+    assert abs(middle / seconds - 1) < 0.0251
+
+
+@given(st.floats(0, 3600.0), st.floats(0, 3600.0))
+def test_bins_rise_with_time(one: float, other: float) -> None:
+    assert (bin_of(one) <= bin_of(other)) or one > other
+    assert BIN_GROWTH > 1

@@ -1,0 +1,80 @@
+"""How fast records are made into rows, queued, and written to a store.
+
+python -m bench.ledger_rate                                  a SQLite file in a temporary folder
+python -m bench.ledger_rate --store postgresql://…           a server of yours; it is filled
+"""
+
+import argparse
+import random
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from proxy.exchange.call import RequestIds
+from proxy.ledger.queue import Queue
+from proxy.ledger.row import row_of
+from proxy.ledger.writer import Writer
+from proxy.policy.snapshot import StorePolicy
+from proxy.words import Assignment, Attempt, Decision, Record, Usage, Variant
+
+AGENT, MODEL = "qa_agent", "open-mistral-7b"
+SALT = f"{AGENT}/ft:{MODEL}:5010731d:20251031:ecc3829c"
+KEY = b"k" * 32
+LONGEST = 120.0  # seconds
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--store", help="a store's URL")
+    parser.add_argument("--records", type=int, default=100_000)
+    parser.add_argument("--users", type=int, default=100_000)
+    arguments = parser.parse_args()
+    records = [made(random.randrange(arguments.users)) for _ in range(arguments.records)]
+    with TemporaryDirectory() as folder:
+        file = Path(folder, "splitlane.db")
+        measure(records, arguments.store or f"sqlite:///{file}")
+        if not arguments.store:
+            size = sum(path.stat().st_size for path in Path(folder).iterdir())
+            print(f"{size / len(records):.0f} bytes a record on disk, tables and indexes together")
+    return 0
+
+
+def made(user: int) -> Record:
+    now = time.time()
+    usage = Usage(200, 150)
+    return Record(
+        _ids.new(now), now, "chat", AGENT, Decision(Variant.BASELINE, Assignment.BASELINE, user % 10_000), 10.0, SALT,
+        "0123456789ab", MODEL, 200, None, None, (Attempt("mistral", MODEL, 200, None, 0.001, 0.9, usage, 0.00009),),
+        0.9, 0.9, -1.0, usage, 0.00009, f"chatcmpl-{random.getrandbits(96):024x}", f"{user:032x}", False,
+    )  # fmt: skip
+
+
+_ids = RequestIds()
+
+
+def measure(records: list[Record], url: str) -> None:
+    started = time.perf_counter()
+    rows = [row_of(record) for record in records]
+    made_in = time.perf_counter() - started
+    queue = Queue(max_rows=len(rows), max_bytes=1 << 40)
+    started = time.perf_counter()
+    for row in rows:
+        queue.put(row)
+    queued_in = time.perf_counter() - started
+    writer = Writer(StorePolicy(url, 1e9, KEY), queue, lambda key: None, lambda spent: None)
+    started = time.perf_counter()
+    writer.start()
+    while queue.queued and time.perf_counter() - started < LONGEST:
+        time.sleep(0.01)
+    written_in = time.perf_counter() - started
+    written = queue.written
+    writer.close(5.0)
+    each = 1e6 / len(records)
+    size = sum(map(len, rows)) / len(rows)
+    print(f"{made_in * each:.2f} us to make a row of {size:.0f} bytes, {queued_in * each:.2f} us to queue it")
+    print(f"{written} records written in {written_in:.1f} s: {written / written_in:,.0f} a second")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -8,7 +8,7 @@
 
 from collections.abc import Sequence
 from itertools import chain
-from random import random
+from random import randrange
 from typing import NamedTuple
 
 import orjson
@@ -51,9 +51,10 @@ def join(database: Database, now: float) -> Joined:
 
     In a transaction of the caller's; at most `STEP` are looked at.  Raises as `execute` does.
     """
+    waiting = int(database.execute("SELECT count(*) FROM feedback WHERE joined = 0")[0][0])
     # Where more wait, each call begins elsewhere: a flood of unknown ids is in nobody's way.
-    beginning = now - PATIENCE * random()
-    found = database.execute(_CLAIM, (beginning, STEP, beginning, STEP, STEP))
+    beginning = max(0, randrange(1 - STEP, waiting)) if waiting > STEP else 0
+    found = database.execute(_CLAIM, (STEP, beginning)) if waiting else []
     if found:
         # Sums are over requests and scores; a request that was rated twice keeps the later score.
         found.sort(key=lambda row: row[2])
@@ -64,20 +65,14 @@ def join(database: Database, now: float) -> Joined:
         database.execute(_SCORE.format(rated=last), tuple(chain.from_iterable(latest.items())))
         for statement in (_ADD_TO_ROLLUPS, _ADD_TO_HOURS):
             database.execute(statement.format(rated=rated), scores)
-    dropped = database.execute(_DROP, (now - PATIENCE, STEP))
+    dropped = database.execute(_DROP, (now - PATIENCE, STEP)) if waiting else []
     return Joined(len(found), len(dropped))
 
 
 # An upstream that repeats its ids means its latest answer: our own ids are ordered by time.
 _CLAIM = """
 WITH waiting AS (
-    SELECT * FROM (
-        SELECT * FROM (SELECT id, request_id, response_id FROM feedback
-                       WHERE joined = 0 AND time >= ? ORDER BY time LIMIT ?) AS later
-        UNION ALL
-        SELECT * FROM (SELECT id, request_id, response_id FROM feedback
-                       WHERE joined = 0 AND time < ? ORDER BY time LIMIT ?) AS earlier
-    ) AS candidates LIMIT ?
+    SELECT id, request_id, response_id FROM feedback WHERE joined = 0 ORDER BY time LIMIT ? OFFSET ?
 ), found AS (
     SELECT waiting.id AS id, requests.id AS request_id
     FROM waiting JOIN requests ON requests.id = waiting.request_id

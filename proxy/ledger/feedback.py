@@ -86,16 +86,14 @@ FROM found WHERE feedback.id = found.id AND feedback.joined = 0
 RETURNING feedback.request_id, score, time
 """
 
-_RATED = "WITH rated (request_id, score) AS (VALUES {rated})"
-
-_SCORE = f"""
-{_RATED}
+_SCORE = """
+WITH rated (request_id, score) AS (VALUES {rated})
 UPDATE requests SET score = rated.score FROM rated WHERE requests.id = rated.request_id
 """
 
 # Added in the order of the keys, as batches are: two proxies never wait for each other in a circle.
-_ADD_TO_ROLLUPS = f"""
-{_RATED}
+_ADD_TO_ROLLUPS = """
+WITH rated (request_id, score) AS (VALUES {rated})
 INSERT INTO rollups (agent, salt, percentage, bucket, variant, requests, ok, first_ok, fallbacks, cost, latency,
                      rated, score, last_hour)
 SELECT agent, salt, percentage, bucket, variant, 0, 0, 0, 0, 0, 0, count(*), sum(rated.score), max(hour)
@@ -106,8 +104,8 @@ ON CONFLICT (agent, salt, percentage, bucket, variant)
 DO UPDATE SET rated = rollups.rated + excluded.rated, score = rollups.score + excluded.score
 """
 
-_ADD_TO_HOURS = f"""
-{_RATED}
+_ADD_TO_HOURS = """
+WITH rated (request_id, score) AS (VALUES {rated})
 INSERT INTO hours (hour, agent, assignment, variant, requests, ok, first_ok, fallbacks, streams, latency, ttft,
                    input, output, cached, reasoning, estimated, cost, rated, score)
 SELECT hour, agent, assignment, variant, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, count(*), sum(rated.score)

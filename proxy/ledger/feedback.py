@@ -6,19 +6,19 @@
 - Its request's record may still be on its way, here or in another proxy: it waits for an hour.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import chain
 from random import randrange
 from typing import NamedTuple
 
 import orjson
 
-from proxy.ledger.database import Database
+from proxy.ledger.database import Database, Row
 from proxy.words import Feedback
 
 # How long a request may be unknown, seconds.
 PATIENCE = 3600.0
-# How many one call joins, or drops, at most: some milliseconds.
+# How many one call looks at: some ten milliseconds.
 STEP = 1000
 
 
@@ -38,12 +38,7 @@ def keep(database: Database, rows: Sequence[bytes]) -> None:
     """Add what is new, as waiting.  In a transaction of the caller's; raises as `execute` does."""
     for start in range(0, len(rows), STEP):
         some = [orjson.loads(row) for row in rows[start : start + STEP]]
-        values = ", ".join(["(?, ?, ?, ?, ?, ?, 0)"] * len(some))
-        database.execute(
-            "INSERT INTO feedback (id, request_id, response_id, score, comment, time, joined)"  # noqa: S608 no value
-            f" VALUES {values} ON CONFLICT DO NOTHING",
-            tuple(chain.from_iterable(some)),
-        )
+        database.execute(_KEEP.format(_rows(len(some), 6)), tuple(chain.from_iterable(some)))
 
 
 def join(database: Database, now: float) -> Joined:
@@ -51,79 +46,120 @@ def join(database: Database, now: float) -> Joined:
 
     In a transaction of the caller's; at most `STEP` are looked at.  Raises as `execute` does.
     """
-    waiting = int(database.execute("SELECT count(*) FROM feedback WHERE joined = 0")[0][0])
+    count = int(database.execute(_COUNT)[0][0])
     # Where more wait, each call begins elsewhere: a flood of unknown ids is in nobody's way.
-    beginning = max(0, randrange(1 - STEP, waiting)) if waiting > STEP else 0
-    found = database.execute(_CLAIM, (STEP, beginning)) if waiting else []
+    beginning = max(0, randrange(1 - STEP, count)) if count > STEP else 0
+    waiting = database.execute(_WAITING, (STEP, beginning)) if count else []
+    by_id = _requests(database, "id", [request_id for _, request_id, _, _ in waiting if request_id])
+    by_response = _requests(database, "response_id", [response_id for _, _, response_id, _ in waiting if response_id])
+    found = {}
+    lost = []
+    for feedback_id, request_id, response_id, time in waiting:
+        request = by_id.get(request_id) or by_response.get(response_id)
+        if request is not None:
+            found[feedback_id] = request
+        elif time < now - PATIENCE:
+            lost.append(feedback_id)
     if found:
-        # Sums are over requests and scores; a request that was rated twice keeps the later score.
-        found.sort(key=lambda row: row[2])
-        rated = ", ".join(["(?, ?)"] * len(found))
-        scores = tuple(chain.from_iterable(row[:2] for row in found))
-        latest = {request: score for request, score, _ in found}
-        last = ", ".join(["(?, ?)"] * len(latest))
-        database.execute(_SCORE.format(rated=last), tuple(chain.from_iterable(latest.items())))
-        for statement in (_ADD_TO_ROLLUPS, _ADD_TO_HOURS):
-            database.execute(statement.format(rated=rated), scores)
-    dropped = database.execute(_DROP, (now - PATIENCE, STEP)) if waiting else []
-    return Joined(len(found), len(dropped))
+        # What another proxy has joined meanwhile does not come back.
+        claimed = database.execute(_CLAIM.format(_marks(found)), tuple(found))
+        _add(database, [(found[feedback_id], score) for _, score, feedback_id in sorted(claimed)])
+    dropped = database.execute(_DROP.format(_marks(lost)), tuple(lost)) if lost else []
+    return Joined(len(claimed) if found else 0, len(dropped))
 
 
-# An upstream that repeats its ids means its latest answer: our own ids are ordered by time.
-_CLAIM = """
-WITH waiting AS (
-    SELECT id, request_id, response_id FROM feedback WHERE joined = 0 ORDER BY time LIMIT ? OFFSET ?
-), found AS (
-    SELECT waiting.id AS id, requests.id AS request_id
-    FROM waiting JOIN requests ON requests.id = waiting.request_id
-    UNION ALL
-    SELECT waiting.id, max(requests.id)
-    FROM waiting JOIN requests ON requests.response_id = waiting.response_id
-    WHERE requests.response_id <> '' GROUP BY waiting.id
+class _Request(NamedTuple):
+    """Where a rating belongs."""
+
+    id: str
+    response_id: str
+    route: str
+    hour: int
+    agent: str
+    salt: str
+    percentage: float
+    bucket: int
+    assignment: str
+    variant: str
+
+
+def _requests(database: Database, column: str, ids: list[str]) -> dict[str, _Request]:
+    """The known ones of `ids`.  An upstream that repeats its ids means its latest answer: ours are ordered by time."""
+    if not ids:
+        return {}
+    rows = map(_Request._make, database.execute(_REQUESTS.format(column, _marks(ids)), ids))
+    return {getattr(request, column): request for request in rows}
+
+
+def _add(database: Database, ratings: list[tuple[_Request, float]]) -> None:
+    """Add ratings, in the order of time, to their requests and to the sums those are in."""
+    latest = {request.id: score for request, score in ratings}
+    if latest:
+        database.execute(_SCORE.format(_rows(len(latest), 2)), tuple(chain.from_iterable(latest.items())))
+    stages: dict[Row, tuple[int, float]] = {}
+    hours: dict[Row, tuple[int, float]] = {}
+    for request, score in ratings:
+        _, _, route, hour, agent, salt, percentage, bucket, assignment, variant = request
+        if route != "chat":
+            continue
+        _count(hours, (hour, agent, assignment, variant), score)
+        if bucket >= 0 and assignment in _COMPARED:
+            _count(stages, (agent, salt, percentage, bucket, variant), score)
+    for statement, columns, sums in ((_ADD_TO_ROLLUPS, 7, stages), (_ADD_TO_HOURS, 6, hours)):
+        if sums:
+            # In the order of the keys, as batches are: two proxies never wait for each other in a circle.
+            values = [value for key, total in sorted(sums.items()) for value in (*key, *total)]
+            database.execute(statement.format(_rows(len(sums), columns)), values)
+
+
+def _count(sums: dict[Row, tuple[int, float]], key: Row, score: float) -> None:
+    rated, total = sums.get(key, (0, 0.0))
+    sums[key] = rated + 1, total + score
+
+
+def _marks(values: Collection[object]) -> str:
+    return ", ".join("?" * len(values))
+
+
+def _rows(count: int, columns: int) -> str:
+    return ", ".join([f"({', '.join('?' * columns)})"] * count)
+
+
+_COMPARED = ("finetuned", "baseline")
+
+# Rows are named by their ids in every statement: a database that guesses wrong how many wait, as
+# PostgreSQL does in a burst, would join them the long way round.
+_KEEP = (
+    "WITH given (id, request_id, response_id, score, comment, time) AS (VALUES {})"
+    " INSERT INTO feedback (id, request_id, response_id, score, comment, time, joined)"
+    " SELECT id, request_id, response_id, score, comment, time, 0 FROM given WHERE true ON CONFLICT DO NOTHING"
 )
-UPDATE feedback SET joined = 1, request_id = found.request_id
-FROM found WHERE feedback.id = found.id AND feedback.joined = 0
-RETURNING feedback.request_id, score, time
-"""
-
-_SCORE = """
-WITH rated (request_id, score) AS (VALUES {rated})
-UPDATE requests SET score = rated.score FROM rated WHERE requests.id = rated.request_id
-"""
-
-# Added in the order of the keys, as batches are: two proxies never wait for each other in a circle.
+_COUNT = "SELECT count(*) FROM feedback WHERE joined = 0"
+_WAITING = "SELECT id, request_id, response_id, time FROM feedback WHERE joined = 0 ORDER BY time LIMIT ? OFFSET ?"
+_REQUESTS = (
+    "SELECT id, response_id, route, hour, agent, salt, percentage, bucket, assignment, variant"
+    " FROM requests WHERE {0} IN ({1}) AND {0} <> '' ORDER BY id"
+)
+_CLAIM = "UPDATE feedback SET joined = 1 WHERE joined = 0 AND id IN ({}) RETURNING time, score, id"
+_DROP = "DELETE FROM feedback WHERE joined = 0 AND id IN ({}) RETURNING id"
+_SCORE = (
+    "WITH rated (request_id, score) AS (VALUES {})"
+    " UPDATE requests SET score = rated.score FROM rated WHERE requests.id = rated.request_id"
+)
+# The sums that are there get more; where there are none, the columns without a value are zero.
 _ADD_TO_ROLLUPS = """
-WITH rated (request_id, score) AS (VALUES {rated})
-INSERT INTO rollups (agent, salt, percentage, bucket, variant, requests, ok, first_ok, fallbacks, cost, latency,
-                     rated, score, last_hour)
-SELECT agent, salt, percentage, bucket, variant, 0, 0, 0, 0, 0, 0, count(*), sum(rated.score), max(hour)
-FROM rated JOIN requests ON requests.id = rated.request_id
-WHERE route = 'chat' AND bucket >= 0 AND assignment IN ('finetuned', 'baseline')
-GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5
+WITH added (agent, salt, percentage, bucket, variant, rated, score) AS (VALUES {})
+INSERT INTO rollups (agent, salt, percentage, bucket, variant, requests, ok, first_ok, fallbacks, cost, latency, rated,
+                     score, last_hour)
+SELECT agent, salt, percentage, bucket, variant, 0, 0, 0, 0, 0, 0, rated, score, 0 FROM added WHERE true
 ON CONFLICT (agent, salt, percentage, bucket, variant)
 DO UPDATE SET rated = rollups.rated + excluded.rated, score = rollups.score + excluded.score
 """
-
 _ADD_TO_HOURS = """
-WITH rated (request_id, score) AS (VALUES {rated})
-INSERT INTO hours (hour, agent, assignment, variant, requests, ok, first_ok, fallbacks, streams, latency, ttft,
-                   input, output, cached, reasoning, estimated, cost, rated, score)
-SELECT hour, agent, assignment, variant, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, count(*), sum(rated.score)
-FROM rated JOIN requests ON requests.id = rated.request_id
-WHERE route = 'chat'
-GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
+WITH added (hour, agent, assignment, variant, rated, score) AS (VALUES {})
+INSERT INTO hours (hour, agent, assignment, variant, requests, ok, first_ok, fallbacks, streams, latency, ttft, input,
+                   output, cached, reasoning, estimated, cost, rated, score)
+SELECT hour, agent, assignment, variant, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, rated, score FROM added WHERE true
 ON CONFLICT (hour, agent, assignment, variant)
 DO UPDATE SET rated = hours.rated + excluded.rated, score = hours.score + excluded.score
-"""
-
-# Known ones stay, however old: a later call joins them.
-_DROP = """
-DELETE FROM feedback WHERE joined = 0 AND id IN (
-    SELECT id FROM feedback WHERE joined = 0 AND time < ? ORDER BY time LIMIT ?
-)
-AND NOT EXISTS (SELECT 1 FROM requests WHERE requests.id = feedback.request_id)
-AND NOT EXISTS (
-    SELECT 1 FROM requests WHERE requests.response_id = feedback.response_id AND requests.response_id <> ''
-)
-RETURNING id
 """

@@ -55,7 +55,7 @@ def test_feedback_is_added_to_its_request_stage_and_hour(database: Database, by_
     hour = START // HOUR
     assert hours(database) == [(hour, "baseline", "baseline", 1, 0, 0.0), (hour, "finetuned", "finetuned", 1, 1, 0.25)]
     assert (score_of(database, 1), score_of(database, 2)) == (0.25, None)
-    assert database.execute("SELECT id, request_id, joined FROM feedback") == [("f-1", "0190-00000001", 1)]
+    assert database.execute("SELECT id, joined FROM feedback") == [("f-1", 1)]
 
 
 def test_late_feedback_counts_where_its_request_was_though_the_user_has_moved_on(database: Database) -> None:
@@ -139,10 +139,9 @@ def test_flood_of_unknown_ids_keeps_nobody_waiting(database: Database) -> None:
     for _ in range(60):
         given += take(database, at=2).joined
     assert given == 1
-    assert take(database, at=2 * HOUR).unknown == STEP
-    assert take(database, at=2 * HOUR).unknown == STEP
-    assert take(database, at=2 * HOUR).unknown == STEP
-    assert take(database, at=2 * HOUR) == (0, 0)
+    dropped = [take(database, at=2 * HOUR).unknown for _ in range(60)]
+    assert max(dropped) <= STEP
+    assert sum(dropped) == len(flood)
 
 
 def test_thousands_at_once_are_joined_in_steps(database: Database) -> None:

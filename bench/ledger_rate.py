@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from proxy.exchange.call import RequestIds
-from proxy.ledger.queue import Queue
+from proxy.ledger.queue import Queue, Waiting
 from proxy.ledger.row import row_of
 from proxy.ledger.writer import Writer
 from proxy.policy.snapshot import StorePolicy
@@ -62,7 +62,9 @@ def measure(records: list[Record], url: str) -> None:
     for row in rows:
         queue.put(row)
     queued_in = time.perf_counter() - started
-    writer = Writer(StorePolicy(url, 1e9, KEY), queue, lambda key: None, lambda spent: None)
+    waiting = Waiting()
+    waiting.records = queue
+    writer = Writer(StorePolicy(url, 1e9, KEY), waiting, lambda key: None, lambda spent: None)
     started = time.perf_counter()
     writer.start()
     while queue.queued and time.perf_counter() - started < LONGEST:

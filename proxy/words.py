@@ -105,7 +105,7 @@ class Record(NamedTuple):
 
     request_id: str
     time: float  # Unix seconds at the request's head
-    route: str  # chat | passthrough | refused
+    route: str  # chat | passthrough | feedback | refused
     agent: str
     decision: Decision
     percentage: float
@@ -125,3 +125,14 @@ class Record(NamedTuple):
     unit: str  # the user's keyed hash, hex; empty: no user, or no store
     stream: bool
     adapted: tuple[str, ...] = ()  # request fields renamed or dropped for an upstream's dialect
+
+
+class Feedback(NamedTuple):
+    """What a client says of an earlier answer."""
+
+    id: str  # the same id counts once
+    request_id: str  # ours; empty: the answer is named by its response id
+    response_id: str  # the upstream's; empty: the request is named by ours
+    score: float  # 0 … 1
+    comment: str  # cleaned and cut
+    time: float  # Unix seconds at its arrival

@@ -9,10 +9,11 @@ from proxy.exchange.attempts import Attempts
 from proxy.exchange.call import CallState, Refusal
 from proxy.exchange.classify import judge
 from proxy.exchange.client import Client
+from proxy.exchange.feedback import take_feedback
 from proxy.exchange.intake import Buffered, read_body, whole_body
 from proxy.exchange.passthrough import pass_through
 from proxy.exchange.reply import Reply
-from proxy.ledger import Sink
+from proxy.ledger import FeedbackSink, Sink
 from proxy.outbox import Outbox
 from proxy.policy.snapshot import AgentPolicy, IdentityPolicy, Policy
 from proxy.split.assign import UNASSIGNED, assign, override
@@ -35,7 +36,6 @@ FEEDBACK = b"/v1/feedback"
 _INTERNAL = ErrorAnswer(500, "server_error", "internal", "the proxy failed; its log says why")
 _HOST = bad_request("the request needs exactly one Host field")
 _CODING = bad_request("the only transfer coding supported is `chunked`")
-_NO_FEEDBACK = ErrorAnswer(501, "server_error", "not_available", "feedback is not stored by this version")
 
 
 class Exchange:
@@ -52,6 +52,7 @@ class Exchange:
         self._sorter = RequestSorter(frozenset(), forward=False)
         self._settled: list[CallState] = []
         self.sink = sink
+        self.feedback: FeedbackSink | None = None  # None: there is no store
         self.unit_key = b""  # hashes users in records; empty: it does not
         self._loop = loop
 
@@ -74,6 +75,9 @@ class Exchange:
             if split:
                 whole = whole_body(call, self.buffered)
                 call.body = Body(await read_body(call, self.buffered) if whole is None else whole)  # 1
+            elif call.route == "feedback":
+                await take_feedback(call, self.buffered, self.feedback)
+                return
             self._identify_and_assign(call)  # 2, 3
             self._admit(call)  # 4
             if split and call.agent is not None:
@@ -136,7 +140,8 @@ class Exchange:
                 call.route = "chat"
                 return True
             if bare == FEEDBACK:
-                raise Refusal(_NO_FEEDBACK, Failure.BAD_REQUEST)
+                call.route = "feedback"
+                return False
         call.route = "passthrough"
         return False
 

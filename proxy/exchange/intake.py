@@ -40,7 +40,7 @@ def whole_body(call: CallState, buffered: Buffered) -> bytes | None:
     encoding = read.get(b"content-encoding")
     if encoding is not None and encoding.lower() != b"identity":
         raise Refusal(
-            bad_request("a chat request body must not be compressed", "unsupported_encoding", 415),
+            bad_request("the request body must not be compressed", "unsupported_encoding", 415),
             Failure.BAD_REQUEST,
         )
     length = read.get(b"content-length")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
-from proxy.words import Record
+from proxy.words import Feedback, Record
 
 Sink = Callable[[Record], None]  # a plain call that neither blocks nor raises
+FeedbackSink = Callable[[Feedback], None]  # likewise

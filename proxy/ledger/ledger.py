@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from proxy.ledger.queue import Queue
+from proxy.ledger.feedback import feedback_row
+from proxy.ledger.queue import Waiting
 from proxy.ledger.row import row_of
 from proxy.ledger.writer import Spent, Writer
 from proxy.policy.snapshot import StorePolicy
 from proxy.tasks import blocking
-from proxy.words import Record
+from proxy.words import Feedback, Record
 
 log = logging.getLogger("splitlane.ledger")
 
@@ -35,14 +36,18 @@ class Ledger:
         self._on_key = on_key
         self._on_spent = on_spent
         self._opened = asyncio.Event()
-        self._queue = Queue()
+        self._waiting = Waiting()
         self._writer: Writer | None = None
         self._store: StorePolicy | None = None
         self._changing = asyncio.Lock()
 
     def settle(self, record: Record) -> None:
         """Keep a record; where there is no room, count that it was dropped."""
-        self._queue.put(row_of(record))
+        self._waiting.records.put(row_of(record))
+
+    def rate(self, feedback: Feedback) -> None:
+        """Keep a feedback, which finds its request in the store."""
+        self._waiting.feedback.put(feedback_row(feedback))
 
     async def follow(self, store: StorePolicy) -> None:
         """Keep records in `store` from now on, and wait a little for it to open."""
@@ -54,7 +59,7 @@ class Ledger:
             if store.url is None:
                 return
             self._opened.clear()
-            self._writer = Writer(store, self._queue, self._on_open, self._when_spent)
+            self._writer = Writer(store, self._waiting, self._on_open, self._when_spent)
             self._writer.start()
             try:
                 async with asyncio.timeout(OPEN_WITHIN):
@@ -66,7 +71,7 @@ class Ledger:
         """Write what is left, within a few seconds."""
         async with self._changing:
             await self._end()
-        left = self._queue.queued
+        left = self._waiting.records.queued
         if left:
             log.error("%d records were not written", left)
 
@@ -77,7 +82,7 @@ class Ledger:
 
     def collect(self) -> Iterator[Metric]:
         """Enqueued is written, dropped and queued, at every moment."""
-        queue, writer = self._queue, self._writer
+        queue, writer = self._waiting.records, self._writer
         for name, text, count in (
             ("enqueued", "Records handed to the ledger.", queue.enqueued),
             ("written", "Records in the store.", queue.written),
@@ -87,6 +92,13 @@ class Ledger:
             yield CounterMetricFamily(f"splitlane_ledger_{name}", text, value=count)
         yield GaugeMetricFamily("splitlane_ledger_queued", "Records that wait to be written.", value=queue.queued)
         yield GaugeMetricFamily("splitlane_ledger_queued_bytes", "Their size.", value=queue.size)
+        feedback = CounterMetricFamily("splitlane_feedback", "Feedback by what became of it.", labels=["outcome"])
+        rated = self._waiting.feedback
+        feedback.add_metric(["accepted"], rated.enqueued - rated.refused)
+        feedback.add_metric(["dropped"], rated.dropped)
+        feedback.add_metric(["joined"], self._waiting.joined)
+        feedback.add_metric(["unknown"], self._waiting.unknown)
+        yield feedback
         up = writer is not None and writer.up
         yield GaugeMetricFamily("splitlane_ledger_up", "1: the store takes what it is given.", value=up)
 

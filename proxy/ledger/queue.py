@@ -10,6 +10,7 @@ from collections import deque
 # At 20,000 requests a second, ten seconds; in a sidecar's usual traffic, the better part of an hour.
 MAX_ROWS = 200_000
 MAX_BYTES = 64 * 1024 * 1024
+MAX_FEEDBACK = 20_000
 
 
 class Queue:
@@ -63,3 +64,16 @@ class Queue:
         taken = [rows.popleft() for _ in range(min(most, len(rows)))]
         self._bytes_out += sum(map(len, taken))
         return taken
+
+
+class Waiting:
+    """All that waits for the writer, and what has become of the feedback."""
+
+    __slots__ = ("feedback", "joined", "records", "unknown")
+
+    def __init__(self) -> None:
+        self.records = Queue()
+        self.feedback = Queue(max_rows=MAX_FEEDBACK)
+        # The writer's own:
+        self.joined = 0  # found its request
+        self.unknown = 0  # waited in vain

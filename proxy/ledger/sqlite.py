@@ -43,6 +43,7 @@ class SqliteDatabase:
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         """Open, or create with its folder.  Raises DatabaseUnavailable."""
         self.path = path
+        self._begin = "BEGIN" if read_only else "BEGIN IMMEDIATE"
         try:
             if read_only:
                 self._connection = sqlite3.connect(
@@ -70,7 +71,7 @@ class SqliteDatabase:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
-        self.execute("BEGIN IMMEDIATE")
+        self.execute(self._begin)
         try:
             yield
             self.execute("COMMIT")

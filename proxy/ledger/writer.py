@@ -2,7 +2,7 @@
 
 - A batch is forgotten only when it is committed, or every row left of it is known to be refused.
 - While the store is away the batch is sent again, later and later; the queue bounds what gathers.
-- Between batches, and only then: what others have spent, and what is too old.
+- Between batches, and only then: feedback, what others have spent, and what is too old.
 """
 
 import logging
@@ -13,10 +13,11 @@ from collections.abc import Callable, Mapping
 
 from proxy.ledger import statements
 from proxy.ledger.batch import Batch, prepare, write
-from proxy.ledger.database import Database, DatabaseUnavailable
+from proxy.ledger.database import Database, DatabaseUnavailable, RowRejected
+from proxy.ledger.feedback import join, keep
 from proxy.ledger.migrate import migrate
 from proxy.ledger.open import open_database, set_aside_if_corrupt, sqlite_path
-from proxy.ledger.queue import Queue
+from proxy.ledger.queue import Waiting
 from proxy.ledger.retention import Step, forget, steps
 from proxy.ledger.unit_key import MAX_KEY, key_beside
 from proxy.policy.snapshot import StorePolicy
@@ -42,13 +43,15 @@ class Writer:
     """Owns the thread and the connection."""
 
     def __init__(
-        self, policy: StorePolicy, queue: Queue, on_open: Callable[[bytes], None], on_spent: Callable[[Spent], None]
+        self, policy: StorePolicy, waiting: Waiting, on_open: Callable[[bytes], None], on_spent: Callable[[Spent], None]
     ) -> None:
         """`on_open` gets the key that hashes users, `on_spent` what others spent today: both on the thread."""
         assert policy.url is not None
         self._policy = policy
         self._url = policy.url
-        self._queue = queue
+        self._waiting = waiting
+        self._queue = waiting.records
+        self._feedback: list[bytes] = []  # taken, and not committed
         self._on_open = on_open
         self._on_spent = on_spent
         self.up = False  # whether the store took what it was last given
@@ -100,7 +103,8 @@ class Writer:
         """Whether there is nothing more to write, or no more time for it."""
         if not self._closing.is_set():
             return False
-        return time.monotonic() >= self._deadline or (self._batch is None and not len(self._queue))
+        left = self._batch is not None or len(self._queue) or self._feedback or len(self._waiting.feedback)
+        return time.monotonic() >= self._deadline or not left
 
     def _open(self) -> Database:
         path = sqlite_path(self._url)
@@ -132,12 +136,33 @@ class Writer:
             self._batch = None
             self._queue.written += kept
             self._queue.lost += len(batch.rows) - kept
+        self._keep_feedback(database)
         self._well()
         self._look(database)
         return not self._forget(database) and len(self._queue) < MAX_BATCH
 
+    def _keep_feedback(self, database: Database) -> None:
+        queue = self._waiting.feedback
+        self._feedback = self._feedback or queue.take(MAX_BATCH)
+        if not self._feedback:
+            return
+        try:
+            with database.transaction():
+                keep(database, self._feedback)
+            queue.written += len(self._feedback)
+        except RowRejected:
+            for row in self._feedback:
+                try:
+                    with database.transaction():
+                        keep(database, [row])
+                    queue.written += 1
+                except RowRejected as rejection:
+                    queue.lost += 1
+                    log.warning("the store refused a feedback: %s", rejection)
+        self._feedback = []
+
     def _look(self, database: Database) -> None:
-        """Every second: whether the store is still where it was, and what others spent from it."""
+        """Every second: is the store still where it was, what did others spend, whose requests have come."""
         now = time.time()
         if now < self._look_at:
             return
@@ -146,6 +171,10 @@ class Writer:
             raise DatabaseUnavailable(f"{sqlite_path(self._url)} was moved or deleted")
         today = int(now // 86400) * 24
         rows = database.execute(statements.OTHERS_SPEND, (today, self._proxy))
+        with database.transaction():
+            joined = join(database, now)
+        self._waiting.joined += joined.joined
+        self._waiting.unknown += joined.unknown
         self._on_spent({(int(hour), agent): float(cost) for hour, agent, cost in rows})
 
     def _forget(self, database: Database) -> bool:

@@ -59,6 +59,7 @@ class Service:
         self.ledger = Ledger(self._loop, self._hash_users_with)
         outbox = Outbox(self._loop)
         self.exchange = Exchange(policy, self._sink(policy), self._loop, outbox)
+        self._accept_feedback(policy)
         store.on_swap = self._adopt
         self._known_cache: tuple[Policy, frozenset[str]] = (policy, _models(policy))
         self._listener = Listener(
@@ -196,11 +197,15 @@ class Service:
         self.exchange.flush()
         self.exchange.adopt(policy)
         self.exchange.sink = self._sink(policy)
+        self._accept_feedback(policy)
         spawn(self.ledger.follow(policy.store), "store change")
         self.metrics.keep({agent.name for agent in policy.agents.values()}, _models(policy))
 
     def _hash_users_with(self, key: bytes) -> None:
         self.exchange.unit_key = key
+
+    def _accept_feedback(self, policy: Policy) -> None:
+        self.exchange.feedback = None if policy.store.url is None else self.ledger.rate
 
     def _sink(self, policy: Policy) -> Sink:
         """Where records go under `policy`."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.ledger.queue import Queue
+from proxy.ledger.queue import Queue, Waiting
 from proxy.ledger.row import row_of
 from proxy.ledger.writer import Spent, Writer
 from proxy.policy.snapshot import StorePolicy
@@ -22,11 +22,15 @@ class Running:
     """A writer at work."""
 
     def __init__(self, url: str, queue: Queue | None = None, retention: float = 1e9) -> None:
-        self.queue = Queue() if queue is None else queue
+        waiting = Waiting()
+        if queue is not None:
+            waiting.records = queue
+        self.queue = waiting.records
+        self.feedback = waiting.feedback
         self.keys: list[bytes] = []
         self.spent: list[Spent] = []
         key = None if url.startswith("sqlite") else KEY
-        self.writer = Writer(StorePolicy(url, retention, key), self.queue, self.keys.append, self.spent.append)
+        self.writer = Writer(StorePolicy(url, retention, key), waiting, self.keys.append, self.spent.append)
 
     def put(self, number: int = 1) -> None:
         for _ in range(number):

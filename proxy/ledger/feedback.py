@@ -1,0 +1,165 @@
+"""Feedback in the store: it waits for the request it is about, and is then added to that request's sums.
+
+- Everything is added under what the request was when it was made: its hour, stage, assignment and
+  variant.  However late it comes, and whatever has become of the user, it counts where it belongs.
+- Each counts once: the id is the table's key, and who marks it as joined is the one that adds it.
+- Its request's record may still be on its way, here or in another proxy: it waits for an hour.
+"""
+
+from collections.abc import Collection, Sequence
+from itertools import chain
+from random import randrange
+from typing import NamedTuple
+
+import orjson
+
+from proxy.ledger.database import Database, Row
+from proxy.words import Feedback
+
+# How long a request may be unknown, seconds.
+PATIENCE = 3600.0
+# How many one call looks at: some ten milliseconds.
+STEP = 1000
+
+
+class Joined(NamedTuple):
+    """What one call did."""
+
+    joined: int
+    unknown: int  # dropped: nobody knows their requests
+
+
+def feedback_row(feedback: Feedback) -> bytes:
+    """The row: a JSON array in the order of the fields."""
+    return orjson.dumps([*feedback])
+
+
+def keep(database: Database, rows: Sequence[bytes]) -> None:
+    """Add what is new, as waiting.  In a transaction of the caller's; raises as `execute` does."""
+    for start in range(0, len(rows), STEP):
+        some = [orjson.loads(row) for row in rows[start : start + STEP]]
+        database.execute(_KEEP.format(_rows(len(some), 6)), tuple(chain.from_iterable(some)))
+
+
+def join(database: Database, now: float) -> Joined:
+    """Join what waits and whose request is known; drop what has waited in vain.  `now` in Unix seconds.
+
+    In a transaction of the caller's; at most `STEP` are looked at.  Raises as `execute` does.
+    """
+    count = int(database.execute(_COUNT)[0][0])
+    # Where more wait, each call begins elsewhere: a flood of unknown ids is in nobody's way.
+    beginning = max(0, randrange(1 - STEP, count)) if count > STEP else 0
+    waiting = database.execute(_WAITING, (STEP, beginning)) if count else []
+    by_id = _requests(database, "id", [request_id for _, request_id, _, _ in waiting if request_id])
+    by_response = _requests(database, "response_id", [response_id for _, _, response_id, _ in waiting if response_id])
+    found = {}
+    lost = []
+    for feedback_id, request_id, response_id, time in waiting:
+        request = by_id.get(request_id) or by_response.get(response_id)
+        if request is not None:
+            found[feedback_id] = request
+        elif time < now - PATIENCE:
+            lost.append(feedback_id)
+    if found:
+        # What another proxy has joined meanwhile does not come back.
+        claimed = database.execute(_CLAIM.format(_marks(found)), tuple(found))
+        _add(database, [(found[feedback_id], score) for _, score, feedback_id in sorted(claimed)])
+    dropped = database.execute(_DROP.format(_marks(lost)), tuple(lost)) if lost else []
+    return Joined(len(claimed) if found else 0, len(dropped))
+
+
+class _Request(NamedTuple):
+    """Where a rating belongs."""
+
+    id: str
+    response_id: str
+    route: str
+    hour: int
+    agent: str
+    salt: str
+    percentage: float
+    bucket: int
+    assignment: str
+    variant: str
+
+
+def _requests(database: Database, column: str, ids: list[str]) -> dict[str, _Request]:
+    """The known ones of `ids`.  An upstream that repeats its ids means its latest answer: ours are ordered by time."""
+    if not ids:
+        return {}
+    rows = map(_Request._make, database.execute(_REQUESTS.format(column, _marks(ids)), ids))
+    return {getattr(request, column): request for request in rows}
+
+
+def _add(database: Database, ratings: list[tuple[_Request, float]]) -> None:
+    """Add ratings, in the order of time, to their requests and to the sums those are in."""
+    latest = {request.id: score for request, score in ratings}
+    if latest:
+        database.execute(_SCORE.format(_rows(len(latest), 2)), tuple(chain.from_iterable(latest.items())))
+    stages: dict[Row, tuple[int, float]] = {}
+    hours: dict[Row, tuple[int, float]] = {}
+    for request, score in ratings:
+        _, _, route, hour, agent, salt, percentage, bucket, assignment, variant = request
+        if route != "chat":
+            continue
+        _count(hours, (hour, agent, assignment, variant), score)
+        if bucket >= 0 and assignment in _COMPARED:
+            _count(stages, (agent, salt, percentage, bucket, variant), score)
+    for statement, columns, sums in ((_ADD_TO_ROLLUPS, 7, stages), (_ADD_TO_HOURS, 6, hours)):
+        if sums:
+            # In the order of the keys, as batches are: two proxies never wait for each other in a circle.
+            values = [value for key, total in sorted(sums.items()) for value in (*key, *total)]
+            database.execute(statement.format(_rows(len(sums), columns)), values)
+
+
+def _count(sums: dict[Row, tuple[int, float]], key: Row, score: float) -> None:
+    rated, total = sums.get(key, (0, 0.0))
+    sums[key] = rated + 1, total + score
+
+
+def _marks(values: Collection[object]) -> str:
+    return ", ".join("?" * len(values))
+
+
+def _rows(count: int, columns: int) -> str:
+    return ", ".join([f"({', '.join('?' * columns)})"] * count)
+
+
+_COMPARED = ("finetuned", "baseline")
+
+# Rows are named by their ids in every statement: a database that guesses wrong how many wait, as
+# PostgreSQL does in a burst, would join them the long way round.
+_KEEP = (
+    "WITH given (id, request_id, response_id, score, comment, time) AS (VALUES {})"
+    " INSERT INTO feedback (id, request_id, response_id, score, comment, time, joined)"
+    " SELECT id, request_id, response_id, score, comment, time, 0 FROM given WHERE true ON CONFLICT DO NOTHING"
+)
+_COUNT = "SELECT count(*) FROM feedback WHERE joined = 0"
+_WAITING = "SELECT id, request_id, response_id, time FROM feedback WHERE joined = 0 ORDER BY time LIMIT ? OFFSET ?"
+_REQUESTS = (
+    "SELECT id, response_id, route, hour, agent, salt, percentage, bucket, assignment, variant"
+    " FROM requests WHERE {0} IN ({1}) AND {0} <> '' ORDER BY id"
+)
+_CLAIM = "UPDATE feedback SET joined = 1 WHERE joined = 0 AND id IN ({}) RETURNING time, score, id"
+_DROP = "DELETE FROM feedback WHERE joined = 0 AND id IN ({}) RETURNING id"
+_SCORE = (
+    "WITH rated (request_id, score) AS (VALUES {})"
+    " UPDATE requests SET score = rated.score FROM rated WHERE requests.id = rated.request_id"
+)
+# The sums that are there get more; where there are none, the columns without a value are zero.
+_ADD_TO_ROLLUPS = """
+WITH added (agent, salt, percentage, bucket, variant, rated, score) AS (VALUES {})
+INSERT INTO rollups (agent, salt, percentage, bucket, variant, requests, ok, first_ok, fallbacks, cost, latency, rated,
+                     score, last_hour)
+SELECT agent, salt, percentage, bucket, variant, 0, 0, 0, 0, 0, 0, rated, score, 0 FROM added WHERE true
+ON CONFLICT (agent, salt, percentage, bucket, variant)
+DO UPDATE SET rated = rollups.rated + excluded.rated, score = rollups.score + excluded.score
+"""
+_ADD_TO_HOURS = """
+WITH added (hour, agent, assignment, variant, rated, score) AS (VALUES {})
+INSERT INTO hours (hour, agent, assignment, variant, requests, ok, first_ok, fallbacks, streams, latency, ttft, input,
+                   output, cached, reasoning, estimated, cost, rated, score)
+SELECT hour, agent, assignment, variant, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, rated, score FROM added WHERE true
+ON CONFLICT (hour, agent, assignment, variant)
+DO UPDATE SET rated = hours.rated + excluded.rated, score = hours.score + excluded.score
+"""

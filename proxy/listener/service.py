@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import signal
+import time
 from collections.abc import Iterator
 
 from aiohttp import web
@@ -10,6 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from proxy.admin.app import admin_app
 from proxy.admin.policy import PolicyRoutes
+from proxy.budget.metrics import budget_metrics
 from proxy.exchange.exchange import Exchange
 from proxy.ledger import Sink
 from proxy.listener.connection import Listener
@@ -100,7 +102,12 @@ class Service:
     async def start(self) -> None:
         """Listen.  Raises OSError where an address is taken."""
         runner = web.AppRunner(
-            admin_app(self.metrics, self.exchange.flush, lambda: self.ready, PolicyRoutes(self.store, self._token)),
+            admin_app(
+                self.metrics,
+                self.exchange.flush,
+                lambda: self.ready,
+                PolicyRoutes(self.store, self.exchange.budgets, self._token),
+            ),
             access_log=None,
             shutdown_timeout=0.1,
         )
@@ -236,6 +243,7 @@ class Service:
         info = GaugeMetricFamily("splitlane_policy_info", "The active policy.", labels=["hash"])
         info.add_metric([policy.hash], 1)
         yield info
+        yield from budget_metrics(exchange.budgets, policy, time.time())
         store = self.store
         yield gauge("splitlane_policy_loaded_timestamp_seconds", "When the policy was loaded.", store.loaded_at)
         yield CounterMetricFamily("splitlane_policy_reloads", "Policies that replaced another.", value=store.reloads)

@@ -13,7 +13,7 @@ from mistralai.client.errors import SDKError
 from proxy.stub import Stub, StubConfig
 from tests.integration.asking import ask, chat, chat_body, error_of
 from tests.support.budgets import DOLLAR, budgeted, spent_in, status_of
-from tests.support.lane import BASELINE, BASELINE_USER, FINETUNED, FINETUNED_USER, Lane, running
+from tests.support.lane import BASELINE, BASELINE_USER, FINETUNED, FINETUNED_USER, Lane, eventually, running
 from tests.support.raw_client import RawResponse
 from tests.support.rescue import assert_rescued, calls_by_model, ours
 
@@ -58,6 +58,16 @@ async def test_200_parallel_requests_spend_on_the_fine_tune_what_it_was_given_an
     assert {answer.status for answer in answers} == {200}
     assert by_model == {FINETUNED: 10, BASELINE: 190}
     assert spent == pytest.approx(10 + 19)
+
+
+async def test_answer_of_unknown_length_reserves_for_what_the_agents_answers_were() -> None:
+    async with Stub(StubConfig(latency=0.1)) as stub, running(budgeted(stub.url, {"daily_usd": 100})) as lane:
+        for tokens in (500, 500 + (12 - 500) / 16):  # the stub says twelve words
+            asking = asyncio.create_task(ask(lane, chat(chat_body())))
+            await eventually(lambda: lane.service.exchange.in_flight == 1)
+            assert status_of(lane).reserved == round(tokens) / 10
+            assert (await asking).status == 200
+            await lane.idle()
 
 
 async def test_agents_without_a_budget_are_not_counted() -> None:

@@ -11,11 +11,11 @@ from typing import Any
 
 from proxy.budget.budgets import BudgetStatus
 from proxy.policy.snapshot import Policy
-from tests.integration.asking import chat_body
 from tests.support.lane import BASELINE, FINETUNED, Lane, eventually, policy_of
 
 PRICES = {FINETUNED: {"input": 0, "output": 100_000}, BASELINE: {"input": 0, "output": 10_000}}
-DOLLAR = chat_body(max_tokens=10)  # which the stub makes use of
+# The stub's answers are as long as they may be.
+DOLLAR = b'{"model":"m","messages":[{"role":"user","content":"Hello"}],"max_tokens":10}'
 
 
 def budgeted(url: str, budgets: dict[str, Any], **changes: Any) -> Policy:

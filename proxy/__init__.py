@@ -7,6 +7,7 @@ The folders are the stages of a request; imports point down this list or into `w
     listener    the data and admin sockets, drain, signals, limits
     admin       what the admin listener answers
     exchange    the request path: read, identify, assign, admit, attempt, commit, relay, settle
+    budget      what may be spent, and what is reserved of it
     upstream    connection pool and one attempt on it
     split       pure: identity and assignment
     wire        pure: body splice, SSE events, headers, usage, error bodies

@@ -15,6 +15,13 @@ def postgres() -> Iterator[PostgresServer]:
         yield server
 
 
+@pytest.fixture
+def fragile_postgres() -> Iterator[PostgresServer]:
+    """A server of the test's own, to be taken down."""
+    with PostgresServer() as server:
+        yield server
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty store of either kind, new for each test."""

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 
 # Top to bottom: a stage imports itself and what stands below it.
 STAGES = (
-    "cli", "stub", "listener", "admin", "exchange", "upstream", "split", "wire", "ledger", "telemetry",
+    "cli", "stub", "listener", "admin", "exchange", "budget", "upstream", "split", "wire", "ledger", "telemetry",
     "policy",
 )  # fmt: skip
 # Below all stages; they import nothing of the proxy.
@@ -53,7 +53,7 @@ COVERED_BY = {
     "upstream.connection": "integration/upstream_client/test_framing.py",
     "upstream.pool": "integration/upstream_client/test_pool.py",
 }
-TESTED_STAGES = ("wire", "split", "upstream", "exchange", "telemetry", "listener")
+TESTED_STAGES = ("wire", "split", "upstream", "budget", "exchange", "telemetry", "listener")
 
 
 class Import(NamedTuple):

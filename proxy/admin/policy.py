@@ -5,15 +5,18 @@ What changes something needs the admin token.  Nothing here is logged, and no se
 
 import hmac
 import json
+import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from aiohttp import web
 
+from proxy.budget.budgets import Budgets
 from proxy.policy.diff import diff_policies
 from proxy.policy.load import LoadedPolicy
 from proxy.policy.problems import HIDDEN, PolicyError, PolicyProblem
 from proxy.policy.redact import redact
+from proxy.policy.snapshot import Policy
 from proxy.policy.store import PolicyStore
 from proxy.split.assign import explain
 from proxy.wire.errors import ErrorAnswer, bad_request
@@ -34,14 +37,15 @@ _UNKNOWN_AGENT = bad_request("the active policy has no such agent; /policy lists
 
 
 class PolicyRoutes:
-    """Handlers over one process's policy store."""
+    """Handlers over one process's policy store and its budgets."""
 
-    def __init__(self, store: PolicyStore, token: str) -> None:
+    def __init__(self, store: PolicyStore, budgets: Budgets, token: str) -> None:
         self._store = store
+        self._budgets = budgets
         self._token = token.strip().encode("utf-8", "surrogateescape")  # as the header is taken
 
     async def show(self, _: web.Request) -> web.Response:
-        """GET /policy: the effective policy, redacted, and how it came to be active."""
+        """GET /policy: the effective policy, redacted, how it came to be active, and what is left of its budgets."""
         store = self._store
         active, rejection = store.active, store.rejection
         last_error = rejection and {"at": _time(rejection.at), "problems": _problems(rejection.problems)}
@@ -54,9 +58,28 @@ class PolicyRoutes:
                 "reload_failures": store.failures,
                 "last_error": last_error,
                 "warnings": _problems(store.warnings),
+                "budgets": self._show_budgets(active.policy),
                 "policy": redact(active.config, active.expanded),
             }
         )
+
+    def _show_budgets(self, policy: Policy) -> dict[str, object]:
+        """Every limit with its window; `kept_in` says who else knows what is spent."""
+        return {
+            "kept_in": self._budgets.kept_in,
+            "limits": [
+                {
+                    "scope": status.scope,
+                    "window": status.window,
+                    "limit_usd": status.limit,
+                    "spent_usd": round(status.spent, 9),
+                    "reserved_usd": status.reserved,
+                    "resets_at": _time(status.resets_at),
+                    "on_exceeded": status.on_exceeded,
+                }
+                for status in self._budgets.status(policy, time.time())
+            ],
+        }
 
     async def reload(self, request: web.Request) -> web.Response:
         """POST /policy/reload: read the files now; with `dry_run=1`, tell what that would change."""

@@ -60,7 +60,7 @@ class Attempts:
         self._retries.deposit(fallback.retry_budget_ratio, fallback.retry_budget_min)
         agent = call.agent
         assert agent is not None
-        if call.decision.variant is _BASELINE:
+        if call.decision.variant is _BASELINE or call.fallback is not None:  # a spent budget wants the baseline
             return self._target(call, agent.baseline, fallback.retry_baseline)
         return self._with_fallback(call, agent, fallback)
 
@@ -76,6 +76,8 @@ class Attempts:
         call.bill()
         discard(reply)
         call.fallback = failure
+        if call.reservation is not None:
+            call.reservation.hold(agent.baseline.price, call.cost)
         log.warning("%s: %s failed (%s), %s answers", agent.name, agent.finetuned.model, failure, agent.baseline.model)
         return await self._target(call, agent.baseline, fallback.retry_baseline)
 

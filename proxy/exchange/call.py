@@ -4,6 +4,7 @@ import time
 from hashlib import blake2b
 from random import getrandbits
 
+from proxy.budget.reservation import Reservation
 from proxy.exchange.breaker import Breaker
 from proxy.exchange.client import Client
 from proxy.exchange.reply import Reply
@@ -12,10 +13,9 @@ from proxy.split.assign import UNASSIGNED
 from proxy.wire.body import Body
 from proxy.wire.errors import ErrorAnswer
 from proxy.wire.headers import NO_HEADERS, RequestHeaders
+from proxy.wire.usage import BYTES_PER_TOKEN
 from proxy.words import Attempt, Decision, Failure, Record, Usage
 
-# Where an upstream does not count tokens: JSON around English text has about this many bytes for each.
-BYTES_PER_TOKEN = 4
 # Agents outside the policy share one name, so that metrics stay bounded.
 OTHER = "other"
 
@@ -47,6 +47,7 @@ class CallState:
     decision: Decision = UNASSIGNED
     deadline = 0.0  # loop time by which an answer must be complete, or a stream committed
     stream = False
+    reservation: Reservation | None = None  # until it settles; None: no budget holds for it
     breaker: Breaker | None = None  # of the fine-tune, while its outcome is open
     probe = False  # the one call that an open breaker lets through
     reply: Reply | None = None  # the latest

@@ -5,6 +5,7 @@ import logging
 import time
 from random import random
 
+from proxy.budget.budgets import Budgets, BudgetSpent
 from proxy.exchange.attempts import Attempts
 from proxy.exchange.call import CallState, Refusal
 from proxy.exchange.classify import judge
@@ -46,6 +47,7 @@ class Exchange:
         self.pools = Pools(loop, outbox)
         self.pools.keep(policy.upstreams.values())
         self.attempts = Attempts(loop, self.pools)
+        self.budgets = Budgets()
         self.buffered = Buffered()
         self.in_flight = 0
         self._sorter_policy: IdentityPolicy | None = None
@@ -63,7 +65,7 @@ class Exchange:
                                       1 read     head and whole body, within the limits
                                       2 identify agent and user                 (policy taken here, once)
                                       3 assign   variant = hash(agent, user)    pure; never looks at health
-                                      4 admit    in-flight limit
+                                      4 admit    in-flight limit, budget reservation
                                       5 attempt  finetuned or baseline upstream ⇄ 5' fallback: only before 6
                                       6 COMMIT   first content reaches the client
                                       7 relay    bytes through, usage observed  after 6: never switch model
@@ -89,6 +91,8 @@ class Exchange:
             await self._commit_and_relay(call, reply)  # 6, 7
         except Refusal as refusal:
             _answer(call, refusal.answer, refusal.failure)
+        except BudgetSpent as spent:
+            _answer(call, spent.answer, Failure.BUDGET)
         except BodyError as error:
             _answer(call, bad_request(str(error)), Failure.BAD_REQUEST)
         except asyncio.CancelledError:
@@ -108,6 +112,7 @@ class Exchange:
         self.policy = policy
         self.pools.keep(policy.upstreams.values())
         self.attempts.keep(policy.agents.values())
+        self.budgets.keep({agent.name for agent in policy.agents.values()})
 
     def refuse(self, client: Client, answer: ErrorAnswer) -> None:
         """Answer, and settle, what the listener could not make a request of."""
@@ -191,6 +196,12 @@ class Exchange:
             raise Refusal(failure_answer(Failure.OVERLOAD), Failure.OVERLOAD)
         self.in_flight += 1
         call.admitted = True
+        agent, body = call.agent, call.body
+        if agent is not None and agent.budgeted and body is not None:
+            finetuned = call.decision.variant is Variant.FINETUNED
+            call.reservation = held = self.budgets.admit(call.policy, agent, body, call.time, finetuned=finetuned)
+            if held.to_baseline:
+                call.fallback = Failure.BUDGET
 
     async def _commit_and_relay(self, call: CallState, reply: Reply) -> None:
         """Answer with `reply`: all of it, or its beginning now and the rest as it comes."""
@@ -232,6 +243,10 @@ class Exchange:
         call.bill()
         if call.breaker is not None:
             self.attempts.conclude(call, call.failure)
+        if call.reservation is not None:
+            usage = call.attempts[-1].usage if call.failure is None and call.attempts else None
+            self.budgets.settle(call.reservation, call.cost, usage)
+            call.reservation = None
         self.buffered.total -= call.buffered
         if call.admitted:
             self.in_flight -= 1

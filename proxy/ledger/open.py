@@ -12,6 +12,11 @@ def sqlite_path(url: str) -> Path | None:
     return Path(url.removeprefix(SQLITE)) if url.startswith(SQLITE) else None
 
 
+def kind_of(url: str) -> str:
+    """`sqlite` or `postgresql`."""
+    return "postgresql" if sqlite_path(url) is None else "sqlite"
+
+
 def open_database(url: str, *, read_only: bool = False) -> Database:
     """The database.  `read_only`: for a look; it locks nobody out.  Raises DatabaseUnavailable."""
     path = sqlite_path(url)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import signal
+import time
 from collections.abc import Iterator
 
 from aiohttp import web
@@ -10,9 +11,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from proxy.admin.app import admin_app
 from proxy.admin.policy import PolicyRoutes
+from proxy.budget.metrics import budget_metrics
 from proxy.exchange.exchange import Exchange
 from proxy.ledger import Sink
 from proxy.ledger.ledger import Ledger
+from proxy.ledger.open import kind_of
 from proxy.listener.connection import Listener
 from proxy.outbox import Outbox
 from proxy.policy.load import LoadedPolicy
@@ -56,10 +59,10 @@ class Service:
         self._token = token
         self._loop = asyncio.get_running_loop()
         self.metrics = Metrics(self._known_models, self._gauges)
-        self.ledger = Ledger(self._loop, self._hash_users_with)
         outbox = Outbox(self._loop)
-        self.exchange = Exchange(policy, self._sink(policy), self._loop, outbox)
-        self._accept_feedback(policy)
+        self.exchange = Exchange(policy, self.metrics.settle, self._loop, outbox)
+        self.ledger = Ledger(self._loop, self._hash_users_with, self.exchange.budgets.others)
+        self._settle_by(policy)
         store.on_swap = self._adopt
         self._known_cache: tuple[Policy, frozenset[str]] = (policy, _models(policy))
         self._listener = Listener(
@@ -103,7 +106,12 @@ class Service:
     async def start(self) -> None:
         """Listen.  Raises OSError where an address is taken."""
         runner = web.AppRunner(
-            admin_app(self.metrics, self.exchange.flush, lambda: self.ready, PolicyRoutes(self.store, self._token)),
+            admin_app(
+                self.metrics,
+                self.exchange.flush,
+                lambda: self.ready,
+                PolicyRoutes(self.store, self.exchange.budgets, self._token),
+            ),
             access_log=None,
             shutdown_timeout=0.1,
         )
@@ -111,13 +119,14 @@ class Service:
         self._admin = runner
         try:
             await web.TCPSite(runner, *self._admin_address, reuse_address=True).start()
+            await self.ledger.follow(self.exchange.policy.store)  # no request before it is known what was spent
             self._data = await self._loop.create_server(
                 self._listener, *self._data_address, backlog=BACKLOG, reuse_address=True
             )
         except OSError:
+            await self.ledger.stop()
             await runner.cleanup()
             raise
-        await self.ledger.follow(self.exchange.policy.store)
         self._flush()
         self._watching = spawn(self.store.watch(), "policy watch")
 
@@ -196,16 +205,19 @@ class Service:
         follow(policy.observability.log_level)
         self.exchange.flush()
         self.exchange.adopt(policy)
-        self.exchange.sink = self._sink(policy)
-        self._accept_feedback(policy)
+        self._settle_by(policy)
         spawn(self.ledger.follow(policy.store), "store change")
         self.metrics.keep({agent.name for agent in policy.agents.values()}, _models(policy))
 
     def _hash_users_with(self, key: bytes) -> None:
         self.exchange.unit_key = key
 
-    def _accept_feedback(self, policy: Policy) -> None:
-        self.exchange.feedback = None if policy.store.url is None else self.ledger.rate
+    def _settle_by(self, policy: Policy) -> None:
+        """Say who gets records, feedback and money from now on."""
+        url = policy.store.url
+        self.exchange.sink = self._sink(policy)
+        self.exchange.feedback = None if url is None else self.ledger.rate
+        self.exchange.budgets.kept_in = "process" if url is None else kind_of(url)
 
     def _sink(self, policy: Policy) -> Sink:
         """Where records go under `policy`."""
@@ -251,6 +263,7 @@ class Service:
         info = GaugeMetricFamily("splitlane_policy_info", "The active policy.", labels=["hash"])
         info.add_metric([policy.hash], 1)
         yield info
+        yield from budget_metrics(exchange.budgets, policy, time.time())
         store = self.store
         yield gauge("splitlane_policy_loaded_timestamp_seconds", "When the policy was loaded.", store.loaded_at)
         yield CounterMetricFamily("splitlane_policy_reloads", "Policies that replaced another.", value=store.reloads)

@@ -72,7 +72,7 @@ def compile_policy(config: PolicyConfig, digest: str) -> Policy:
         },
         fallback=_fallback(config.fallback, enabled=config.models.fallback_enabled),
         limits=LimitsPolicy(**config.limits.model_dump()),
-        budget=BudgetPolicy(**config.budgets.model_dump()),
+        budget=_budget(config),
         store=_store(config.store),
         observability=_observability(config.observability),
         settings=global_settings(config),
@@ -146,6 +146,11 @@ def _agent(
     percentage = _effective_percentage(config, policy)
     salt = config.salt if config.salt is not None else f"{name}/{config.fine_tuned.model}"
     finetuned, baseline = target(config.fine_tuned), target(config.fallback)
+    budget = BudgetPolicy(
+        config.budgets.hourly_usd,
+        config.budgets.daily_usd,
+        config.budgets.on_exceeded or policy.budgets.on_exceeded,
+    )
     return AgentPolicy(
         name=name,
         salt=salt,
@@ -162,12 +167,14 @@ def _agent(
         ),
         hashed=salt.encode() + b":",
         total=max(finetuned.upstream.timeouts.total, baseline.upstream.timeouts.total),
-        budget=BudgetPolicy(
-            config.budgets.hourly_usd,
-            config.budgets.daily_usd,
-            config.budgets.on_exceeded or policy.budgets.on_exceeded,
-        ),
+        max_tokens=config.max_tokens,
+        budget=budget,
+        budgeted=budget.is_limited or _budget(policy).is_limited,
     )
+
+
+def _budget(config: PolicyConfig) -> BudgetPolicy:
+    return BudgetPolicy(**config.budgets.model_dump())
 
 
 def _price(model: str, dialect: Dialect, prices: Mapping[str, PriceConfig]) -> Price | None:

@@ -131,10 +131,12 @@ class AgentConfig(Section):
 def _check_agent_name(name: str) -> str:
     if name == "other":
         raise ValueError("another name: metrics use this one for agents the policy does not know")
+    if name == "all":
+        raise ValueError("another name: metrics use this one for the budget of all agents")
     return name
 
 
-AgentName = Annotated[Name, AfterValidator(_check_agent_name), form(r"^(?!other$)[A-Za-z0-9._-]{1,64}$")]
+AgentName = Annotated[Name, AfterValidator(_check_agent_name), form(r"^(?!(?:other|all)$)[A-Za-z0-9._-]{1,64}$")]
 
 
 class ModelsConfig(Section):

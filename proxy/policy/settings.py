@@ -37,7 +37,7 @@ def _agent(agent: AgentPolicy) -> Iterator[tuple[str, str]]:
     yield "salt", agent.salt
     yield "compat", "unleash" if agent.unleash else "native"
     budget = agent.budget
-    if budget.hourly_usd is not None or budget.daily_usd is not None:
+    if budget.is_limited:
         yield "budgets.hourly_usd", text(budget.hourly_usd)
         yield "budgets.daily_usd", text(budget.daily_usd)
         yield "budgets.on_exceeded", budget.on_exceeded

@@ -82,6 +82,11 @@ class BudgetPolicy(NamedTuple):
     daily_usd: float | None = None
     on_exceeded: str = "baseline"  # baseline | reject | warn
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether there is any limit."""
+        return self.hourly_usd is not None or self.daily_usd is not None
+
 
 @dataclass(frozen=True, slots=True)
 class AgentPolicy:
@@ -98,7 +103,9 @@ class AgentPolicy:
     defaults: tuple[tuple[bytes, bytes], ...]  # (key, JSON value): params the client may leave out
     hashed: bytes  # what is hashed before the user: the salt and a colon
     total: float  # seconds a request may take: the larger of its two upstreams' limits
+    max_tokens: int | None  # of `defaults`
     budget: BudgetPolicy  # its own; the policy's holds besides
+    budgeted: bool  # one of the two has a limit
 
 
 class Source(NamedTuple):

@@ -4,6 +4,9 @@ from typing import Any
 
 from proxy.words import Usage
 
+# Where an upstream does not count tokens: JSON around English text has about this many bytes for each.
+BYTES_PER_TOKEN = 4
+
 
 def read_usage(answer: Any) -> Usage | None:
     """The `usage` of a parsed answer or stream chunk; None where it has none that makes sense."""

@@ -21,6 +21,7 @@ from proxy.upstream import dialect
 from proxy.wire.errors import failure_answer
 from proxy.words import Dialect, Failure
 from tests.docs.pages import PAGES, ROOT, anchors, bare, blocks, links, prose_of, rows, section, spans, text_of
+from tests.support.budgets import budgeted
 from tests.support.lane import FINETUNED_USER, Lane, policy_of, running
 from tests.support.raw_client import RawClient, RawResponse, request
 
@@ -97,10 +98,12 @@ async def rescued_answer(lane: Lane) -> RawResponse:
 async def live() -> tuple[set[str], dict[str, tuple[str, set[str]]]]:
     """Our response headers, and each metric's type and labels, as a running proxy has them."""
     mistral = {"up": {"dialect": "mistral"}}
+    spent = {"daily_usd": 1e-9, "on_exceeded": "warn"}
     async with (
         Stub(StubConfig(dialect=Dialect.MISTRAL)) as stub,
-        running(policy_of(stub.url, upstreams=mistral)) as lane,
+        running(budgeted(stub.url, spent, upstreams=mistral)) as lane,
     ):
+        await rescued_answer(lane)
         answer = await rescued_answer(lane)
         failing = request("POST", "/v1/chat/completions", b"[]", [("X-Agent", "qa_agent")])
         async with RawClient(lane.host, lane.port) as client:

@@ -225,10 +225,10 @@ async def test_disk_that_takes_no_more_fails_no_request_and_is_forgiven(
 
 
 async def test_server_that_is_down_at_the_start_delays_nobody_and_gets_everything_later(
-    postgres: PostgresServer, tmp_path: Path
+    fragile_postgres: PostgresServer, tmp_path: Path
 ) -> None:
-    url = postgres.new_database()
-    postgres.down()
+    url = fragile_postgres.new_database()
+    fragile_postgres.down()
     async with Stub(StubConfig(words=3)) as stub:
         path = write_policy(tmp_path, stub.url, store={"url": url, "unit_key": KEY})
         try:
@@ -237,11 +237,11 @@ async def test_server_that_is_down_at_the_start_delays_nobody_and_gets_everythin
                 async with loaded(proxy, answered, clients=2):
                     await asyncio.sleep(0.5)
                     assert (await ledger_counts(proxy))["up"] == 0
-                    await asyncio.to_thread(postgres.up)
+                    await asyncio.to_thread(fragile_postgres.up)
                     while (await ledger_counts(proxy))["up"] == 0:
                         await asyncio.sleep(0.1)
                 proxy.terminate()
                 assert await proxy.exit_code() == 0
         finally:
-            postgres.up()
+            fragile_postgres.up()
     assert set(answered) <= {row[0] for row in query(url, "SELECT id FROM requests")}

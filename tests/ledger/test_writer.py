@@ -202,19 +202,21 @@ def test_end_does_not_wait_for_a_store_that_is_away(tmp_path: Path) -> None:
     assert running.queue.queued == 10
 
 
-def test_server_that_goes_down_and_comes_back_loses_nothing_and_repeats_nothing(postgres: PostgresServer) -> None:
-    url = postgres.new_database()
+def test_server_that_goes_down_and_comes_back_loses_nothing_and_repeats_nothing(
+    fragile_postgres: PostgresServer,
+) -> None:
+    url = fragile_postgres.new_database()
     with writing(url) as running:
         running.put(100)
         eventually(running.settled)
-        postgres.down()
+        fragile_postgres.down()
         try:
             running.put(3000)
             time.sleep(1.0)
             assert running.queue.queued == 3000
             assert not running.writer.up
         finally:
-            postgres.up()
+            fragile_postgres.up()
         eventually(running.settled)
         assert running.queue.dropped == 0
     assert requests(url) == 3100

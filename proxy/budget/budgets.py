@@ -1,0 +1,180 @@
+"""Admission by money: reserve at admission, settle at the end, and what a spent budget means.
+
+Laws: a request is admitted while spent + reserved < limit, so that a window ends at most one request above its
+limit as long as no request costs more than was reserved for it; limits come from the policy that the request
+took, what is spent and reserved belongs to the process; a scope is counted while it has a limit, its hour and
+its day both; nothing here waits.
+"""
+
+import logging
+import math
+from collections import defaultdict
+from collections.abc import Container, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from proxy.budget.reservation import Reservation, expect
+from proxy.budget.windows import DAY, HOUR, NANO, Window, Windows
+from proxy.policy.snapshot import AgentPolicy, Policy
+from proxy.wire.body import Body
+from proxy.wire.errors import ErrorAnswer, failure_answer
+from proxy.words import Failure, Usage
+
+log = logging.getLogger("splitlane.budget")
+
+ALL = "all"  # the scope of all agents together; no agent may be called so
+# Tokens of an answer, while an agent has given none and nothing says how long it may become.
+TYPICAL_COMPLETION = 500
+# Afterwards: the mean of its successful answers, the latest counting for a sixteenth.
+_MEAN_OVER = 16
+
+_HAPPENS = {
+    "baseline": "the baseline serves fine-tuned traffic",
+    "reject": "requests are answered 402",
+    "warn": "nothing else happens",
+}
+
+
+class BudgetSpent(Exception):  # noqa: N818 it is an answer, not an error
+    """A spent budget rejects the request."""
+
+    def __init__(self, answer: ErrorAnswer) -> None:
+        super().__init__(answer.message)
+        self.answer = answer
+
+
+class BudgetStatus(NamedTuple):
+    """One limit and its window now; US dollars."""
+
+    scope: str  # an agent, or `all`
+    window: str  # hour | day
+    limit: float
+    spent: float  # here and by other processes
+    reserved: float  # here
+    resets_at: int  # Unix time
+    on_exceeded: str
+
+
+class _Excess(NamedTuple):
+    """A limit that a request met, of which nothing was left."""
+
+    scope: str
+    windows: Windows
+    window: Window
+    limit: float
+    action: str
+
+
+class Budgets:
+    """What this process's requests have spent and reserved, and what other processes have spent."""
+
+    def __init__(self) -> None:
+        # Where what is spent is known after this process's end: process (nowhere) | sqlite | postgresql (and shared).
+        self.kept_in = "process"
+        self.exceeded: defaultdict[tuple[str, str, str], int] = defaultdict(int)  # requests by scope, window, action
+        self._hours = Windows("hour", HOUR)
+        self._days = Windows("day", DAY)
+        self._typical: dict[str, float] = {}  # tokens of an agent's answers
+
+    def admit(self, policy: Policy, agent: AgentPolicy, body: Body, time: float, *, finetuned: bool) -> Reservation:
+        """Reserve what a request that came in at Unix time `time` is going to cost.
+
+        Raises BudgetSpent.  `finetuned`: it is for the fine-tune; with `to_baseline` it no longer is.
+        """
+        windows: list[Window] = []
+        over: list[_Excess] = []
+        for scope, budget in ((ALL, policy.budget), (agent.name, agent.budget)):
+            if not budget.is_limited:
+                continue
+            for kind, limit in ((self._hours, budget.hourly_usd), (self._days, budget.daily_usd)):
+                window = kind.of(scope, time)
+                windows.append(window)
+                if limit is not None and window.reaches(limit):
+                    over.append(_Excess(scope, kind, window, limit, budget.on_exceeded))
+        to_baseline = bool(over) and self._meet(over, time, finetuned=finetuned)
+        typical = round(self._typical.get(agent.name, TYPICAL_COMPLETION))
+        held = Reservation(agent.name, windows, expect(body, agent, typical), to_baseline=to_baseline)
+        target = agent.finetuned if finetuned and not to_baseline else agent.baseline
+        held.hold(target.price, 0.0)
+        return held
+
+    def settle(self, held: Reservation, cost: float, usage: Usage | None) -> None:
+        """The request is over, and has cost so many US dollars; `usage` of its answer, where that was sound."""
+        held.close(cost)
+        if usage is not None:
+            mean = self._typical.get(held.agent, TYPICAL_COMPLETION)
+            self._typical[held.agent] = mean + (usage.completion - mean) / _MEAN_OVER
+
+    def others(self, spent: Mapping[tuple[int, str], float]) -> None:
+        """What other processes, earlier lives of this one included, have spent in the current UTC day.
+
+        US dollars by Unix hour and agent; all of it each time, not what is new.
+        """
+        hours: defaultdict[tuple[int, str], float] = defaultdict(float)
+        days: defaultdict[tuple[int, str], float] = defaultdict(float)
+        for (hour, agent), cost in spent.items():
+            day = hour * HOUR // DAY
+            for scope in (ALL, agent):
+                hours[hour, scope] += cost
+                days[day, scope] += cost
+        self._hours.set_others(hours)
+        self._days.set_others(days)
+
+    def keep(self, agents: Container[str]) -> None:
+        """These are the policy's agents from now on; windows of others go with their time."""
+        self._typical = {agent: mean for agent, mean in self._typical.items() if agent in agents}
+        for key in [key for key in self.exceeded if key[0] not in agents and key[0] != ALL]:
+            del self.exceeded[key]
+
+    def status(self, policy: Policy, now: float) -> Iterator[BudgetStatus]:
+        """Every limit of a policy at Unix time `now`."""
+        for scope, budget in ((ALL, policy.budget), *((each.name, each.budget) for each in policy.agents.values())):
+            for kind, limit in ((self._hours, budget.hourly_usd), (self._days, budget.daily_usd)):
+                if limit is not None:
+                    window = kind.of(scope, now)
+                    spent, reserved = window.spent + window.others, window.reserved / NANO
+                    yield BudgetStatus(scope, kind.name, limit, spent, reserved, kind.end(now), budget.on_exceeded)
+
+    def _meet(self, over: list[_Excess], time: float, *, finetuned: bool) -> bool:
+        """What the strictest of the exceeded limits wants: whether the request is taken from the fine-tune.
+
+        Raises BudgetSpent.
+        """
+        wanted = {excess.action for excess in over}
+        # What is for the baseline anyway goes on.
+        action = "reject" if "reject" in wanted else "baseline" if "baseline" in wanted and finetuned else "warn"
+        for excess in over:
+            _tell(excess, time)
+            if excess.action == action:
+                self.exceeded[excess.scope, excess.windows.name, action] += 1
+        if action == "reject":
+            raise BudgetSpent(_rejection([excess for excess in over if excess.action == action], time))
+        return action == "baseline"
+
+
+def _tell(excess: _Excess, time: float) -> None:
+    """Log it, once in a window."""
+    scope, windows, window, limit, action = excess
+    if window.told != action:
+        window.told = action
+        log.warning(
+            "budget of %s, %s: %.6g of %g US dollars spent, %.6g reserved; until %s %s",
+            scope, windows.name, window.spent + window.others, limit, window.reserved / NANO,
+            _utc(windows.end(time)), _HAPPENS[action],
+        )  # fmt: skip
+
+
+def _rejection(over: list[_Excess], time: float) -> ErrorAnswer:
+    """The answer that says when it is worth trying again: once the last of the windows is over."""
+    last = max(over, key=lambda excess: excess.windows.end(time))
+    resets_at = last.windows.end(time)
+    whose = "" if last.scope == ALL else f" of agent {last.scope}"
+    period = "hourly" if last.windows.name == "hour" else "daily"
+    return failure_answer(Failure.BUDGET)._replace(
+        message=f"the {period} budget{whose} is spent; it resets at {_utc(resets_at)}",
+        retry_after=math.ceil(resets_at - time),
+    )
+
+
+def _utc(time: int) -> str:
+    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -23,7 +23,7 @@ MAX_COMMENT = 1000
 
 _ID = re.compile(r"[\x21-\x7e]{1,128}")
 # What databases, terminals or UTF-8 cannot take: control characters and lone surrogates.
-_UNCLEAN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
+_UNCLEAN = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 
 _NO_STORE = ErrorAnswer(501, "server_error", "not_available", "feedback is not kept: the policy has no store.url")
 _TOO_LARGE = bad_request(f"feedback is at most {MAX_FEEDBACK} bytes", "body_too_large", 413)

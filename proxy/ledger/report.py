@@ -121,7 +121,7 @@ def read_report(database: Database, window: Window, agents: Sequence[str] = ()) 
     parameters = (*window, *agents)
     with database.transaction():  # of one moment
         sums = {row[:3]: row[3:] for row in database.execute(_SUMS.format(where), parameters)}
-        users = {row[:3]: row[3] for row in database.execute(_USERS.format(where), parameters)}
+        users = {key: int(database.execute(_USERS, (*window, *key))[0][0]) for key in sums}
         bins = _nested(database, _COUNTS.format("bins", "bin", where), parameters)
         reasons = _nested(database, _COUNTS.format("reasons", "reason", where), parameters)
     found: dict[str, list[Group]] = {}
@@ -130,7 +130,7 @@ def read_report(database: Database, window: Window, agents: Sequence[str] = ()) 
         group = Group(
             assignment,
             variant,
-            users.get(key, 0),
+            users[key],
             bins.get((*key, "latency"), {}),
             bins.get((*key, "ttft"), {}),
             reasons.get((*key, "fallback"), {}),
@@ -169,11 +169,12 @@ _SUMS = (
     " CAST(sum(estimated) AS bigint), sum(cost), CAST(sum(rated) AS bigint), sum(score)"
     " FROM hours WHERE {} GROUP BY agent, assignment, variant"
 )
-# `SELECT DISTINCT` first: it holds each user once, where `count(DISTINCT …)` would sort every visit.
+# One group at a time, hour by hour: its users fit in memory, and CROSS keeps SQLite from taking the visits first.
 _USERS = (
-    "SELECT agent, assignment, variant, count(*) FROM"
-    " (SELECT DISTINCT agent, assignment, variant, unit FROM visits WHERE {}) AS users"
-    " GROUP BY agent, assignment, variant"
+    "SELECT count(*) FROM (SELECT DISTINCT visits.unit FROM hours CROSS JOIN visits"
+    " WHERE hours.hour >= ? AND hours.hour < ? AND hours.agent = ? AND hours.assignment = ? AND hours.variant = ?"
+    " AND visits.hour = hours.hour AND visits.agent = hours.agent AND visits.assignment = hours.assignment"
+    " AND visits.variant = hours.variant) AS users"
 )
 _COUNTS = (
     "SELECT agent, assignment, variant, kind, {1}, CAST(sum(requests) AS bigint) FROM {0} WHERE {2}"

@@ -12,7 +12,7 @@ import pytest
 
 from proxy.policy.store import PolicyStore
 from proxy.stub import Stub, StubConfig
-from proxy.words import Dialect
+from proxy.words import Dialect, Feedback
 from tests.docs.pages import ROOT, Block, blocks, section, text_of
 from tests.support.lane import Lane, policy_file, running
 
@@ -92,10 +92,15 @@ async def test_curl_examples_of_the_guide_are_answered() -> None:
     examples = [block for block in blocks("bash", "docs/integration.md") if block.text.startswith("curl")]
     assert examples
     async with demo() as (lane, _):
+        rated: list[Feedback] = []
+        lane.service.exchange.feedback = rated.append
         for block in examples:
             code, output = await run("bash", "-c", block.text.replace(DATA, lane.url))
             assert code == 0
-            assert "HTTP/1.1 200 OK" in output
+            assert "HTTP/1.1 200 OK" in output or "HTTP/1.1 202 Accepted" in output
+        shown = section("docs/integration.md", "Feedback")
+        assert output.splitlines()[-1] in shown
+    assert [(each.response_id, each.score) for each in rated] == [("chatcmpl-7f3a", 1.0)]
 
 
 def test_readme_has_the_place_of_the_demos_output() -> None:

@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from proxy.stub import Stub
+from proxy.words import Feedback
 from tests.integration.asking import ANSWER, ask, chat, chat_body
 from tests.integration.malformed import INVALID
 from tests.support.lane import BASELINE_USER, Lane, eventually, policy_of, running
@@ -76,6 +77,7 @@ def mixed() -> Iterator[bytes]:
         request("GET", "/v1/models"),
         request("GET", "/nowhere"),
         request("POST", "/v1/feedback", b'{"value":true}'),
+        request("POST", "/v1/feedback", b'{"value":true,"response_id":"chatcmpl-1"}'),
         request("POST", "/v1/embeddings", b'{"model":"m","input":"x"}'),
         b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{",  # too slow
     )
@@ -85,6 +87,8 @@ async def test_outcomes_add_up_to_the_requests_received_under_mixed_faults() -> 
     """ACCEPTANCE 37: also those refused, and those whose client left."""
     requests = list(mixed())
     async with Stub() as stub, running(policy_of(stub.url, **QUICK)) as lane:
+        rated: list[Feedback] = []
+        lane.service.exchange.feedback = rated.append
 
         async def once(data: bytes) -> None:
             await ask(lane, data)
@@ -106,6 +110,7 @@ async def test_outcomes_add_up_to_the_requests_received_under_mixed_faults() -> 
         samples = await scrape(lane)
         outcomes = Counter(record.failure or "success" for record in lane.records)
     assert len(lane.records) == received
+    assert len(rated) == 1
     assert total(samples, "model_requests_total") == received
     for outcome, count in outcomes.items():
         assert total(samples, "model_requests_total", outcome=outcome) == count

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import signal
+import time
 from collections.abc import Iterator
 
 from aiohttp import web
@@ -19,7 +20,9 @@ from proxy.policy.problems import PolicyError
 from proxy.policy.snapshot import Address, Policy
 from proxy.policy.store import PolicyStore
 from proxy.tasks import spawn
-from proxy.telemetry.log import follow
+from proxy.telemetry.access import AccessLog
+from proxy.telemetry.lines import standard_error
+from proxy.telemetry.log import follow, log_lines
 from proxy.telemetry.metrics import Metrics, gauge
 from proxy.words import Record
 
@@ -55,8 +58,9 @@ class Service:
         self._token = token
         self._loop = asyncio.get_running_loop()
         self.metrics = Metrics(self._known_models, self._gauges)
+        self._access = AccessLog(standard_error)
         outbox = Outbox(self._loop)
-        self.exchange = Exchange(policy, self._sink(), self._loop, outbox)
+        self.exchange = Exchange(policy, self._sink(policy), self._loop, outbox)
         store.on_swap = self._adopt
         self._known_cache: tuple[Policy, frozenset[str]] = (policy, _models(policy))
         self._listener = Listener(
@@ -114,7 +118,7 @@ class Service:
         except OSError:
             await runner.cleanup()
             raise
-        self._flush()
+        self._flush(time.perf_counter())
         self._watching = spawn(self.store.watch(), "policy watch")
 
     def catch_signals(self) -> None:
@@ -188,23 +192,27 @@ class Service:
     def _adopt(self, old: LoadedPolicy, new: LoadedPolicy) -> None:
         """Swap the policy: one assignment, for all requests that begin after it."""
         policy = new.policy
-        if policy.observability.log_level != old.policy.observability.log_level:
+        if policy.observability != old.policy.observability:
             self.exchange.flush()
             follow(policy.observability.log_level)
-            self.exchange.sink = self._sink()
+            self.exchange.sink = self._sink(policy)
         self.exchange.adopt(policy)
         self.metrics.keep({agent.name for agent in policy.agents.values()}, _models(policy))
 
-    def _sink(self) -> Sink:
-        """Where records go under the active policy."""
+    def _sink(self, policy: Policy) -> Sink:
+        """Where records go under `policy`."""
         sinks = [self.metrics.settle, *self._given_sinks]
-        if log.isEnabledFor(logging.DEBUG):
-            sinks.append(_log_record)
+        told = policy.observability
+        if self._access.follow(1.0 if told.log_level == "debug" else told.access_log):
+            sinks.append(self._access.settle)
         return _all_of(sinks)
 
-    def _flush(self) -> None:
+    def _flush(self, due: float) -> None:
+        """Every `FLUSH_EVERY` seconds; at `due`, of `perf_counter`, where the loop is idle."""
+        now = time.perf_counter()
+        self.metrics.lag.observe(max(0.0, now - due))
         self.exchange.flush()
-        self._flushing = self._loop.call_later(FLUSH_EVERY, self._flush)
+        self._flushing = self._loop.call_later(FLUSH_EVERY, self._flush, now + FLUSH_EVERY)
 
     async def _wait(self, seconds: float) -> None:
         if seconds > 0 and not self._hurry.is_set():
@@ -242,6 +250,10 @@ class Service:
         yield CounterMetricFamily(
             "splitlane_policy_reload_failures", "Policy files that could not be used.", value=store.failures
         )
+        yield CounterMetricFamily(
+            "splitlane_log_dropped", "Log lines that nobody took from standard error in time.", value=log_lines.dropped
+        )
+        yield from self._access.collect()
 
 
 def _all_of(sinks: list[Sink]) -> Sink:
@@ -254,14 +266,6 @@ def _all_of(sinks: list[Sink]) -> Sink:
             sink(record)
 
     return settle
-
-
-def _log_record(record: Record) -> None:
-    log.debug(
-        "%s %s agent=%s variant=%s served=%s status=%d failure=%s attempts=%d %.3fs",
-        record.request_id, record.route, record.agent, record.decision.variant, record.served,
-        record.status, record.failure, len(record.attempts), record.latency,
-    )  # fmt: skip
 
 
 def _models(policy: Policy) -> frozenset[str]:

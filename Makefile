@@ -7,7 +7,7 @@ BIN      := $(VENV)/bin
 COMPILED := $(VENV)-compiled
 PACKAGED := pyproject.toml hatch_build.py $(shell find proxy policies -name '*.py' -o -name '*.yaml' -o -name '*.json')
 
-.PHONY: demo test test-compiled lint bench clean
+.PHONY: demo test test-compiled lint bench bench-features clean
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -43,6 +43,9 @@ lint: $(VENV)/.ready
 
 bench: $(COMPILED)/.ready
 	$(COMPILED)/bin/python -m bench
+
+bench-features: $(COMPILED)/.ready
+	$(COMPILED)/bin/python -m bench features
 
 clean:
 	rm -rf $(VENV) $(COMPILED) build bench/run

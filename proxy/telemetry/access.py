@@ -76,9 +76,9 @@ def line_of(record: Record) -> bytes:
             "outcome": failure or "success",
             "fallback": fallback,
             "attempts": [_attempt(attempt) for attempt in attempts],
-            "ttft": round(ttft, 6) if ttft >= 0 else None,
-            "latency": round(latency, 6),
-            "overhead": round(latency - blocked, 6),
+            "ttft": _micro(ttft) if ttft >= 0 else None,
+            "latency": _micro(latency),
+            "overhead": _micro(latency - blocked),
             "tokens": _tokens(usage),
             "cost": cost,
             "stream": stream,
@@ -97,11 +97,16 @@ def _attempt(attempt: Attempt) -> dict[str, object]:
         "model": model or None,
         "status": status or None,
         "reason": failure,
-        "started": round(started, 6),
-        "seconds": round(seconds, 6),
+        "started": _micro(started),
+        "seconds": _micro(seconds),
         "tokens": _tokens(usage),
         "cost": cost,
     }
+
+
+def _micro(seconds: float) -> float:
+    """Without the digits below a microsecond; `round` takes four times as long."""
+    return int(seconds * 1e6) / 1e6
 
 
 def _tokens(usage: Usage | None) -> dict[str, object] | None:

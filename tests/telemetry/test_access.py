@@ -31,7 +31,7 @@ RESCUED = Record(
     failure=None,
     fallback=Failure.SERVER_ERROR,
     attempts=(FAILED, RESCUE),
-    latency=0.7519999,
+    latency=0.7525009,
     blocked=0.75,
     ttft=-1.0,
     usage=USAGE,
@@ -99,7 +99,7 @@ def test_share_of_nothing_is_off() -> None:
 
 def test_line_of_a_rescued_request_has_both_attempts_and_why() -> None:
     assert json.loads(line_of(RESCUED)) == {
-        "time": "2023-11-14T22:13:20.751Z",
+        "time": "2023-11-14T22:13:20.752Z",
         "level": "info",
         "logger": "splitlane.access",
         "message": "request",
@@ -136,8 +136,8 @@ def test_line_of_a_rescued_request_has_both_attempts_and_why() -> None:
             },
         ],
         "ttft": None,
-        "latency": 0.752,
-        "overhead": 0.002,
+        "latency": 0.7525,
+        "overhead": 0.0025,
         "tokens": TOKENS,
         "cost": 0.002,
         "stream": False,

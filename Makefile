@@ -1,6 +1,6 @@
 # make demo: the main job on the embedded stub, with the real OpenAI SDK as the client.
 # make test: lint, types and every test.  Both set up from nothing, and run the checkout as it is.
-# make test-compiled, make bench: the same on an installed wheel, whose request path is compiled.
+# make test-compiled, make bench, make bench-features: the same on an installed wheel, whose request path is compiled.
 PYTHON   ?= python3
 VENV     ?= .venv
 BIN      := $(VENV)/bin

@@ -23,8 +23,8 @@ CASES: dict[str, Callable[[Plan], Outcome]] = {
     "features": features.run,
 }
 ALL = ("json", "sse", "memory")  # beside other proxies; `features` is Splitlane beside itself
-ROUNDS = {"json": 7, "sse": 5, "memory": 1, "features": 5}
-SECONDS = {"features": 2}
+ROUNDS = {"json": 7, "sse": 5, "memory": 1, "features": 11}
+SECONDS = {"features": 1}
 STREAMS = {"json": 0, "sse": 100, "memory": 2000, "features": 0}
 QUICK_STREAMS = {"json": 0, "sse": 50, "memory": 200, "features": 0}
 
@@ -35,8 +35,8 @@ def arguments() -> argparse.ArgumentParser:
     names += f"; features: {', '.join(contender.name for contender in features.CONTENDERS)}"
     parser = argparse.ArgumentParser(prog="python -m bench", description="Load benchmarks of Splitlane.")
     parser.add_argument("case", nargs="?", choices=[*CASES, "all"], default="all")
-    parser.add_argument("--rounds", type=int, help="interleaved rounds (json 7, sse 5, features 5; memory has none)")
-    parser.add_argument("--seconds", type=int, help="of load per round and contender, json (3), features (2)")
+    parser.add_argument("--rounds", type=int, help="interleaved rounds (json 7, sse 5, features 11; memory has none)")
+    parser.add_argument("--seconds", type=int, help="of load per round and contender, json (3), features (1)")
     parser.add_argument("--streams", type=int, help="concurrent streams (sse 100, memory 2000)")
     parser.add_argument("--chunks", type=int, help="chunks per stream, sse (100)")
     parser.add_argument("--interval-ms", type=int, default=20, help="between two chunks, sse (20)")

@@ -1,13 +1,13 @@
 # make demo: the main job on the embedded stub, with the real OpenAI SDK as the client.
 # make test: lint, types and every test.  Both set up from nothing, and run the checkout as it is.
-# make test-compiled, make bench: the same on an installed wheel, whose request path is compiled.
+# make test-compiled, make bench, make bench-features: the same on an installed wheel, whose request path is compiled.
 PYTHON   ?= python3
 VENV     ?= .venv
 BIN      := $(VENV)/bin
 COMPILED := $(VENV)-compiled
 PACKAGED := pyproject.toml hatch_build.py $(shell find proxy policies -name '*.py' -o -name '*.yaml' -o -name '*.json')
 
-.PHONY: demo test test-compiled lint bench clean
+.PHONY: demo test test-compiled lint bench bench-features clean
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -43,6 +43,9 @@ lint: $(VENV)/.ready
 
 bench: $(COMPILED)/.ready
 	$(COMPILED)/bin/python -m bench
+
+bench-features: $(COMPILED)/.ready
+	$(COMPILED)/bin/python -m bench features
 
 clean:
 	rm -rf $(VENV) $(COMPILED) build bench/run

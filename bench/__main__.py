@@ -1,4 +1,4 @@
-"""`python -m bench [json|sse|memory|all]`: run cases, print tables, write results.
+"""`python -m bench [json|sse|memory|features|all]`: run cases, print tables, write results.
 
 Exit codes: 0 measured, 1 a measurement failed, 2 the machine or the command line lacks something,
 130 interrupted.
@@ -10,8 +10,8 @@ import signal
 import sys
 from collections.abc import Callable
 
-from bench import json_case, memory_case, sse_case
-from bench.contenders import CONTENDERS, chosen
+from bench import features, json_case, memory_case, sse_case
+from bench.contenders import CONTENDERS, YARDSTICK, chosen
 from bench.fleet import find_tools
 from bench.plan import BenchError, Cores, Plan
 from bench.report import Outcome, document, progress, table, write
@@ -20,19 +20,23 @@ CASES: dict[str, Callable[[Plan], Outcome]] = {
     "json": json_case.run,
     "sse": sse_case.run,
     "memory": memory_case.run,
+    "features": features.run,
 }
-ROUNDS = {"json": 7, "sse": 5, "memory": 1}
-STREAMS = {"json": 0, "sse": 100, "memory": 2000}
-QUICK_STREAMS = {"json": 0, "sse": 50, "memory": 200}
+ALL = ("json", "sse", "memory")  # beside other proxies; `features` is Splitlane beside itself
+ROUNDS = {"json": 7, "sse": 5, "memory": 1, "features": 11}
+SECONDS = {"features": 1}
+STREAMS = {"json": 0, "sse": 100, "memory": 2000, "features": 0}
+QUICK_STREAMS = {"json": 0, "sse": 50, "memory": 200, "features": 0}
 
 
 def arguments() -> argparse.ArgumentParser:
     """The command line."""
     names = ", ".join(contender.name for contender in CONTENDERS)
+    names += f"; features: {', '.join(contender.name for contender in features.CONTENDERS)}"
     parser = argparse.ArgumentParser(prog="python -m bench", description="Load benchmarks of Splitlane.")
     parser.add_argument("case", nargs="?", choices=[*CASES, "all"], default="all")
-    parser.add_argument("--rounds", type=int, help="interleaved rounds (json 7, sse 5; memory has none)")
-    parser.add_argument("--seconds", type=int, help="of load per round and contender, json (3)")
+    parser.add_argument("--rounds", type=int, help="interleaved rounds (json 7, sse 5, features 11; memory has none)")
+    parser.add_argument("--seconds", type=int, help="of load per round and contender, json (3), features (1)")
     parser.add_argument("--streams", type=int, help="concurrent streams (sse 100, memory 2000)")
     parser.add_argument("--chunks", type=int, help="chunks per stream, sse (100)")
     parser.add_argument("--interval-ms", type=int, default=20, help="between two chunks, sse (20)")
@@ -54,14 +58,15 @@ def plan_of(case: str, options: argparse.Namespace) -> Plan:
     quick = options.quick
     numbers = {
         "rounds": options.rounds or (min(2, ROUNDS[case]) if quick else ROUNDS[case]),
-        "seconds": options.seconds or (1 if quick else 3),
+        "seconds": options.seconds or (1 if quick else SECONDS.get(case, 3)),
         "streams": options.streams or (QUICK_STREAMS if quick else STREAMS)[case],
         "chunks": options.chunks or (25 if quick else 100),
         "interval_ms": options.interval_ms,
     }
     if any(number < 0 for number in numbers.values()):
         raise ValueError("numbers must be positive")
-    contenders = chosen(options.only, options.command)
+    among, yardstick = (features.CONTENDERS, features.YARDSTICK) if case == "features" else (CONTENDERS, YARDSTICK)
+    contenders = chosen(options.only, options.command, among, yardstick)
     return Plan(contenders=contenders, cores=Cores.of_this_machine(), say=progress, **numbers)
 
 
@@ -69,7 +74,7 @@ def run(options: argparse.Namespace) -> None:
     """Run the cases asked for."""
     find_tools("nginx", "wrk", "taskset")
     documents = []
-    for case in CASES if options.case == "all" else [options.case]:
+    for case in ALL if options.case == "all" else [options.case]:
         outcome = CASES[case](plan_of(case, options))
         progress("")
         content = document(outcome, quick=options.quick)

@@ -5,8 +5,8 @@ directory) and {policy} (the policy file, with limits raised where a case opens 
 """
 
 import shlex
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 UPSTREAM = "http://127.0.0.1:9100/"  # every contender forwards here
 YARDSTICK = "nginx"
@@ -22,6 +22,7 @@ class Contender:
     ready: str  # answers 200 as soon as the contender can serve
     argv: tuple[str, ...] = ()  # empty: nothing is started (no proxy at all)
     in_workers: bool = False  # the work is done in the process's children
+    sections: Mapping[str, object] = field(default_factory=dict)  # of the policy, beside what `policy.yaml` has
 
 
 CONTENDERS = (
@@ -47,12 +48,14 @@ CONTENDERS = (
 )
 
 
-def chosen(names: Iterable[str], commands: Iterable[str]) -> tuple[Contender, ...]:
+def chosen(
+    names: Iterable[str], commands: Iterable[str], among: Sequence[Contender], yardstick: str
+) -> tuple[Contender, ...]:
     """The named contenders (none named: all), always with the yardstick; `commands` are NAME=COMMAND.
 
     Raises ValueError on an unknown name.
     """
-    table = {contender.name: contender for contender in CONTENDERS}
+    table = {contender.name: contender for contender in among}
     wanted = set(names) or set(table)
     for command in commands:
         name, equals, line = command.partition("=")
@@ -61,4 +64,4 @@ def chosen(names: Iterable[str], commands: Iterable[str]) -> tuple[Contender, ..
         table[name] = replace(table[name], argv=tuple(shlex.split(line)))
     if unknown := wanted - set(table):
         raise ValueError(f"unknown contender {', '.join(sorted(unknown))}; known: {', '.join(table)}")
-    return tuple(c for c in table.values() if c.name in wanted or c.name == YARDSTICK)
+    return tuple(c for c in table.values() if c.name in wanted or c.name == yardstick)

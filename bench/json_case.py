@@ -1,4 +1,4 @@
-"""JSON throughput: 1.5 kB requests on 32 connections, as a ratio to nginx in the same round."""
+"""JSON throughput: 1.5 kB requests on 32 connections, as a ratio to a yardstick in the same round."""
 
 import statistics
 import time
@@ -26,13 +26,24 @@ COLUMNS = (
 )
 
 
-class _Round:
+# What a load leaves behind may take so long, seconds, before the next contender is measured.
+CATCH_UP = 5.0
+
+
+class Round:
     """One contender's share of one round."""
 
-    def __init__(self, seen: Load, cpu_ns: int | None, ratio: float = 0.0) -> None:
+    def __init__(self, seen: Load, cpu_ns: int | None) -> None:
         self.seen = seen
         self.cpu_ns = cpu_ns
-        self.ratio = ratio
+        self.ratio = 0.0  # of requests per second, to the yardstick
+        self.p99_ratio = 0.0
+
+    @property
+    def cpu_us(self) -> float:
+        """CPU time of a request."""
+        assert self.cpu_ns is not None
+        return self.cpu_ns / 1e3 / self.seen.requests
 
     def row(self) -> dict[str, object]:
         return {"rps": round(self.seen.rps, 1), "ratio": round(self.ratio, 4), "p99_ms": self.seen.p99_ms}
@@ -40,36 +51,59 @@ class _Round:
 
 def run(plan: Plan) -> Outcome:
     """Measure; raises BenchError when any request of any round failed."""
-    rounds: dict[str, list[_Round]] = {contender.name: [] for contender in plan.contenders}
+    rounds = interleaved(plan, "json", YARDSTICK)
+    return Outcome("json", settings(plan), COLUMNS, [row(name, each) for name, each in rounds.items()])
+
+
+def settings(plan: Plan) -> dict[str, int]:
+    """What decides the figures."""
+    return {"rounds": plan.rounds, "seconds": plan.seconds, "connections": CONNECTIONS}
+
+
+def interleaved(plan: Plan, case: str, yardstick: str) -> dict[str, list[Round]]:
+    """All contenders up, measured one after the other in each round; raises BenchError."""
+    rounds: dict[str, list[Round]] = {contender.name: [] for contender in plan.contenders}
     with Fleet() as fleet:
-        plan.say("json: starting")
+        plan.say(f"{case}: starting")
         start_fixed_upstream(fleet, plan.cores.load)
         servers = {c.name: start_contender(fleet, c, plan) for c in plan.contenders}
         for contender in plan.contenders:
-            plan.say(f"json: warming up {contender.name}")
+            plan.say(f"{case}: warming up {contender.name}")
             probe(contender.name, contender.port)
             load(fleet, contender.name, contender.port, seconds=1, core=plan.cores.load)
         for number in range(plan.rounds):
             for contender in plan.order(number):
-                plan.say(f"json: round {number + 1}/{plan.rounds}: {contender.name}")
+                plan.say(f"{case}: round {number + 1}/{plan.rounds}: {contender.name}")
                 measured = _measure(fleet, plan, contender, servers[contender.name])
                 rounds[contender.name].append(measured)
             fleet.check()
-            nginx = rounds[YARDSTICK][-1].seen.rps
+            base = rounds[yardstick][-1].seen
             for measured in (each[-1] for each in rounds.values()):
-                measured.ratio = measured.seen.rps / nginx
-    settings = {"rounds": plan.rounds, "seconds": plan.seconds, "connections": CONNECTIONS}
-    return Outcome("json", settings, COLUMNS, [_row(name, each) for name, each in rounds.items()])
+                measured.ratio = measured.seen.rps / base.rps
+                measured.p99_ratio = measured.seen.p99_ms / base.p99_ms
+    return rounds
 
 
-def _measure(fleet: Fleet, plan: Plan, contender: Contender, server: Process | None) -> _Round:
+def _measure(fleet: Fleet, plan: Plan, contender: Contender, server: Process | None) -> Round:
     before = server.cpu_ns() if server else 0
     seen = load(fleet, contender.name, contender.port, seconds=plan.seconds, core=plan.cores.load)
-    time.sleep(0.2)  # what the load left behind, so that it does not fall into the next contender's time
-    return _Round(seen, server.cpu_ns() - before if server else None)
+    _catch_up(server)
+    return Round(seen, server.cpu_ns() - before if server else None)
 
 
-def _row(name: str, rounds: list[_Round]) -> dict[str, object]:
+def _catch_up(server: Process | None) -> None:
+    """Let what the load left behind be done in its own contender's time, not in the next one's."""
+    time.sleep(0.2)
+    deadline = time.monotonic() + CATCH_UP
+    while server is not None and time.monotonic() < deadline:
+        before = server.cpu_ns()
+        time.sleep(0.1)
+        if server.cpu_ns() - before < 10_000_000:
+            return
+
+
+def row(name: str, rounds: list[Round]) -> dict[str, object]:
+    """One contender's medians."""
     row: dict[str, object] = {
         "contender": name,
         "rps": statistics.median(each.seen.rps for each in rounds),
@@ -80,8 +114,7 @@ def _row(name: str, rounds: list[_Round]) -> dict[str, object]:
         "errors": 0,  # one error and there is no row
         "rounds": [each.row() for each in rounds],
     }
-    cpu = [(each.cpu_ns, each.seen) for each in rounds if each.cpu_ns is not None]
-    if cpu:
-        row["cpu_us"] = statistics.median(ns / 1e3 / seen.requests for ns, seen in cpu)
-        row["busy"] = statistics.median(ns / 1e9 / seen.seconds for ns, seen in cpu)
+    if rounds[0].cpu_ns is not None:
+        row["cpu_us"] = statistics.median(each.cpu_us for each in rounds)
+        row["busy"] = statistics.median(each.cpu_us * each.seen.rps / 1e6 for each in rounds)
     return row

@@ -43,7 +43,7 @@ def start_contender(fleet: Fleet, contender: Contender, plan: Plan, *, streams: 
         "nginx": find_tools("nginx")["nginx"],
         "bench": str(HERE),
         "run": str(RUN),
-        "policy": str(policy_for(streams)),
+        "policy": str(policy_for(contender, streams)),
     }
     argv = [word.format_map(places) for word in contender.argv]
     return fleet.start(
@@ -55,18 +55,20 @@ def start_contender(fleet: Fleet, contender: Contender, plan: Plan, *, streams: 
     )
 
 
-def policy_for(streams: int) -> Path:
-    """The benchmark's policy; a copy with higher limits where its defaults refuse so many streams."""
-    if streams <= DEFAULT_STREAMS:
+def policy_for(contender: Contender, streams: int) -> Path:
+    """The benchmark's policy; a copy where a contender adds to it, or where its limits refuse so many streams."""
+    if streams <= DEFAULT_STREAMS and not contender.sections:
         return POLICY
     policy = yaml.safe_load(POLICY.read_text())
-    room = streams + 100
-    for upstream in policy["upstreams"].values():
-        upstream["pool"] = {"max_connections": room}
-    policy["limits"] = {"max_in_flight": room}
-    raised = RUN / "policy.yaml"
-    raised.write_text(yaml.safe_dump(policy, sort_keys=False))
-    return raised
+    if streams > DEFAULT_STREAMS:
+        room = streams + 100
+        for upstream in policy["upstreams"].values():
+            upstream["pool"] = {"max_connections": room}
+        policy["limits"] = {"max_in_flight": room}
+    policy.update(contender.sections)
+    written = RUN / f"{contender.name}.yaml"
+    written.write_text(yaml.safe_dump(policy, sort_keys=False))
+    return written
 
 
 def _check_free(name: str, url: str) -> None:

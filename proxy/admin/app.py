@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import cast
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from proxy.admin.policy import PolicyRoutes
@@ -23,6 +23,7 @@ def admin_app(
     """`flush` brings the metrics up to date; `ready`: whether new requests are welcome."""
     registry = CollectorRegistry()
     registry.register(cast("Collector", metrics))  # it has all that a registry calls
+    ProcessCollector(registry=registry)
 
     async def livez(_: web.Request) -> web.Response:
         return web.Response(text="ok\n")
@@ -30,9 +31,12 @@ def admin_app(
     async def readyz(_: web.Request) -> web.Response:
         return web.Response(text="ready\n") if ready() else web.Response(status=503, text="draining\n")
 
-    async def scrape(_: web.Request) -> web.Response:
+    async def scrape(request: web.Request) -> web.Response:
         flush()
-        return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        encode, content_type = choose_encoder(",".join(request.headers.getall("Accept", [])))
+        response = web.Response(body=encode(registry), headers={"Content-Type": content_type})
+        response.enable_compression()  # where it was asked for
+        return response
 
     async def unknown(_: web.Request) -> web.Response:
         return web.Response(status=404, body=_NOT_FOUND.body(), content_type="application/json")

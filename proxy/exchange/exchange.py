@@ -96,10 +96,11 @@ class Exchange:
         except BodyError as error:
             _answer(call, bad_request(str(error)), Failure.BAD_REQUEST)
         except asyncio.CancelledError:
-            call.status = 499
-            call.failure = Failure.CLIENT_GONE
             if client.stopping:
                 _answer(call, failure_answer(Failure.SHUTDOWN), Failure.SHUTDOWN)
+            else:
+                call.status = 499
+                call.failure = Failure.CLIENT_GONE
             raise
         except Exception:
             log.exception("request %s failed inside the proxy", call.request_id)

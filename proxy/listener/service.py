@@ -23,7 +23,9 @@ from proxy.policy.problems import PolicyError
 from proxy.policy.snapshot import Address, Policy
 from proxy.policy.store import PolicyStore
 from proxy.tasks import spawn
-from proxy.telemetry.log import follow
+from proxy.telemetry.access import AccessLog
+from proxy.telemetry.lines import standard_error
+from proxy.telemetry.log import follow, log_lines
 from proxy.telemetry.metrics import Metrics, gauge
 from proxy.words import Record
 
@@ -59,6 +61,7 @@ class Service:
         self._token = token
         self._loop = asyncio.get_running_loop()
         self.metrics = Metrics(self._known_models, self._gauges)
+        self._access = AccessLog(standard_error)
         outbox = Outbox(self._loop)
         self.exchange = Exchange(policy, self.metrics.settle, self._loop, outbox)
         self.ledger = Ledger(self._loop, self._hash_users_with, self.exchange.budgets.others)
@@ -127,7 +130,7 @@ class Service:
             await self.ledger.stop()
             await runner.cleanup()
             raise
-        self._flush()
+        self._flush(time.perf_counter())
         self._watching = spawn(self.store.watch(), "policy watch")
 
     def catch_signals(self) -> None:
@@ -222,15 +225,19 @@ class Service:
     def _sink(self, policy: Policy) -> Sink:
         """Where records go under `policy`."""
         sinks = [self.metrics.settle, *self._given_sinks]
+        told = policy.observability
+        if self._access.follow(1.0 if told.log_level == "debug" else told.access_log):
+            sinks.append(self._access.settle)
         if policy.store.url is not None:
             sinks.append(self.ledger.settle)
-        if log.isEnabledFor(logging.DEBUG):
-            sinks.append(_log_record)
         return _all_of(sinks)
 
-    def _flush(self) -> None:
+    def _flush(self, due: float) -> None:
+        """Every `FLUSH_EVERY` seconds; at `due`, of `perf_counter`, where the loop is idle."""
+        now = time.perf_counter()
+        self.metrics.lag.observe(max(0.0, now - due))
         self.exchange.flush()
-        self._flushing = self._loop.call_later(FLUSH_EVERY, self._flush)
+        self._flushing = self._loop.call_later(FLUSH_EVERY, self._flush, now + FLUSH_EVERY)
 
     async def _wait(self, seconds: float) -> None:
         if seconds > 0 and not self._hurry.is_set():
@@ -270,6 +277,10 @@ class Service:
         yield CounterMetricFamily(
             "splitlane_policy_reload_failures", "Policy files that could not be used.", value=store.failures
         )
+        yield CounterMetricFamily(
+            "splitlane_log_dropped", "Log lines that nobody took from standard error in time.", value=log_lines.dropped
+        )
+        yield from self._access.collect()
 
 
 def _all_of(sinks: list[Sink]) -> Sink:
@@ -282,14 +293,6 @@ def _all_of(sinks: list[Sink]) -> Sink:
             sink(record)
 
     return settle
-
-
-def _log_record(record: Record) -> None:
-    log.debug(
-        "%s %s agent=%s variant=%s served=%s status=%d failure=%s attempts=%d %.3fs",
-        record.request_id, record.route, record.agent, record.decision.variant, record.served,
-        record.status, record.failure, len(record.attempts), record.latency,
-    )  # fmt: skip
 
 
 def _models(policy: Policy) -> frozenset[str]:

@@ -2,10 +2,18 @@
 
 import json
 import logging
-import sys
 import time
+from functools import lru_cache
+
+from proxy.telemetry.lines import Channel, LineWriter, standard_error
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+# Bytes of lines that may wait for a reader of standard error: some thousand.
+LOG_AHEAD = 1024 * 1024
+# Seconds that the end of the process waits for them.
+LAST_WORDS = 0.5
+
+log_lines = Channel(LOG_AHEAD)
 
 
 class JsonFormatter(logging.Formatter):
@@ -13,9 +21,8 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Time in UTC, level, logger, message, and the traceback where there is one."""
-        moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         line = {
-            "time": f"{moment}.{int(record.msecs):03d}Z",
+            "time": utc(record.created),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
@@ -25,12 +32,43 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=True)
 
 
+class LineHandler(logging.Handler):
+    """Hands lines to the writer: to log is never to wait."""
+
+    def __init__(self, writer: LineWriter, channel: Channel) -> None:
+        super().__init__()
+        self._writer = writer
+        self._channel = channel
+        self.setFormatter(JsonFormatter())
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record)
+        except Exception:
+            self.handleError(record)
+            return
+        self._writer.put(self._channel, line.encode() + b"\n")
+
+    def flush(self) -> None:
+        """What the interpreter calls at its end; nobody else should."""
+        self._writer.flush(LAST_WORDS)
+
+
+def utc(moment: float) -> str:
+    """Unix time as RFC 3339, to the millisecond."""
+    second = int(moment)
+    return f"{_second(second)}.{int((moment - second) * 1000):03d}Z"
+
+
+@lru_cache(2)
+def _second(second: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+
+
 def configure(level: str) -> None:
     """Log from `level` on; replaces what was configured before."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter())
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = [LineHandler(standard_error, log_lines)]
     root.setLevel(logging.WARNING)  # libraries speak up only when something is wrong
     follow(level)
 

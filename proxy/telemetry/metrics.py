@@ -10,6 +10,7 @@ from collections.abc import Callable, Container, Iterable, Iterator
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
+from proxy import __version__, is_compiled
 from proxy.words import Attempt, Record
 
 # Language models answer in 0.1 s to 2 min; the alerts' thresholds (5 s, 10 s) are bucket edges.
@@ -19,6 +20,8 @@ TTFT_BUCKETS = (0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 
 GONE_KEPT = 256
 OTHER = "other"
 OVERHEAD_BUCKETS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5)
+# The loop's timers are good to a millisecond; from a tenth of a second on clients notice.
+LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 
 class Histogram:
@@ -72,6 +75,8 @@ class Metrics:
         self._assignments: defaultdict[tuple[str, str], int] = defaultdict(int)
         self._adapted: defaultdict[tuple[str, str], int] = defaultdict(int)
         self._overhead = Histogram(OVERHEAD_BUCKETS)
+        self.lag = Histogram(LAG_BUCKETS)  # observed by who has a timer
+        self._build = (__version__, str(is_compiled()).lower())
 
     def settle(self, record: Record) -> None:
         """Count one finished request."""
@@ -179,13 +184,14 @@ class Metrics:
             adapted.add_metric(pair, count)
         yield from (fallbacks, assignments, adapted)
 
-        overhead = self._overhead
-        yield HistogramMetricFamily(
-            "splitlane_overhead_seconds",
-            "Own time: total minus time blocked on the upstream.",
-            buckets=overhead.cumulative(),
-            sum_value=overhead.total,
-        )
+        for name, text, histogram in (
+            ("splitlane_overhead_seconds", "Own time: total minus time blocked on the upstream.", self._overhead),
+            ("splitlane_loop_lag_seconds", "How late the event loop's timer ran.", self.lag),
+        ):
+            yield HistogramMetricFamily(name, text, buckets=histogram.cumulative(), sum_value=histogram.total)
+        build = GaugeMetricFamily("splitlane_build_info", "The running program.", labels=["version", "compiled"])
+        build.add_metric(self._build, 1)
+        yield build
         yield from self._gauges()
 
 

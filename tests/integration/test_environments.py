@@ -64,7 +64,7 @@ async def test_dev_asks_the_baseline_only_with_the_clients_key_and_logs_every_re
         assert stub.calls[-1].header("authorization") == "Bearer sk-client"
         proxy.terminate()
         await proxy.exit_code()
-    assert sum(line["level"] == "debug" and "agent=" in line["message"] for line in log_lines(proxy.log)) == 21
+    assert sum(line["logger"] == "splitlane.access" for line in log_lines(proxy.log)) == 21
     assert [path.name for path in tmp_path.iterdir()] == ["policies"], "dev stores nothing"
 
 
@@ -80,7 +80,7 @@ async def test_staging_asks_each_agents_fine_tune_only(tmp_path: Path) -> None:
             await client.send(chat(user=None))
             assert (await client.read_response()).status == 200
         assert stub.calls[-1].model == FINETUNES["qa_agent"], "a request without a user is somebody too"
-    assert not any(line["level"] == "debug" for line in log_lines(proxy.log))
+    assert not any(line["logger"] == "splitlane.access" for line in log_lines(proxy.log))
 
 
 async def test_production_asks_the_fine_tunes_for_a_tenth_of_the_users(tmp_path: Path) -> None:

@@ -4,9 +4,12 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any, cast
 
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
 from proxy.stub import Stub
@@ -17,11 +20,12 @@ from tests.support.lane import BASELINE_USER, Lane, eventually, policy_of, runni
 from tests.support.raw_client import RawClient, request
 from tests.support.raw_upstream import RawUpstream, Read, Send
 
-QUICK = {
+QUICK: dict[str, Any] = {
     "upstreams": {"up": {"timeouts": {"first_byte": "150ms", "first_content": "150ms", "idle": "150ms"}}},
     "fallback": {"retry": {"baseline": 0}, "breaker": {"failures": 10_000}},  # each fault is met
     "limits": {"max_body": "10KiB", "request_body": "200ms"},
 }
+SLOW = chat(headers=[("x-stub-fault", "slow=0.1")])
 FAULTS = [
     "status=500",
     "status=429,retry_after=0",
@@ -96,7 +100,7 @@ async def test_outcomes_add_up_to_the_requests_received_under_mixed_faults() -> 
         async def leave() -> None:
             before = len(stub.calls)
             async with RawClient(lane.host, lane.port) as client:
-                await client.send(chat(headers=[("x-stub-fault", "slow=0.1")]))
+                await client.send(SLOW)
                 while len(stub.calls) == before:
                     await asyncio.sleep(0.005)
 
@@ -123,7 +127,54 @@ async def test_outcomes_add_up_to_the_requests_received_under_mixed_faults() -> 
     assert total(samples, "splitlane_in_flight") == 0
 
 
-@pytest.mark.parametrize("name", ["line: TRACE", "line: ftp URL", "field: NUL in the value"])
+UNREADABLE = ("line: TRACE", "line: ftp URL", "field: NUL in the value")
+
+
+async def test_outcomes_add_up_when_everything_goes_wrong_at_once_and_the_proxy_ends() -> None:
+    """ACCEPTANCE 37: faults, refusals, bad HTTP, clients that leave, overload and the drain's end, in one run."""
+    limits = {**QUICK["limits"], "max_in_flight": 24, "drain": "100ms"}
+    kinds = [*mixed(), *(INVALID[name] for name in UNREADABLE * 4)]
+    random.Random(4).shuffle(kinds)
+    async with Stub() as stub, running(policy_of(stub.url, **{**QUICK, "limits": limits})) as lane:
+
+        async def leave() -> None:
+            async with RawClient(lane.host, lane.port) as client:
+                await client.send(SLOW)
+                await asyncio.sleep(0.05)
+
+        async def pipelined() -> None:
+            async with RawClient(lane.host, lane.port) as client:
+                await client.send(chat() * 4)
+                for _ in range(4):
+                    await client.read_response()
+
+        batches = [kinds[start : start + 16] for start in range(0, len(kinds), 16)]
+        for batch in batches:
+            await asyncio.gather(*(ask(lane, data) for data in batch), leave(), pipelined())
+        await asyncio.gather(*(ask(lane, SLOW) for _ in range(40)))
+        await lane.idle()
+        dripping = chat(chat_body(stream=True), headers=[("x-stub-fault", "drip=0.1")])
+        cut = [asyncio.create_task(ask(lane, dripping)) for _ in range(5)]
+        await eventually(lambda: lane.service.exchange.in_flight == 5)
+        await lane.service.stop()
+        assert not any([(await each).clean_end for each in cut])
+        received = len(kinds) + 5 * len(batches) + 40 + 5
+        outcomes = Counter(record.failure or "success" for record in lane.records)
+        registry = CollectorRegistry()
+        registry.register(cast("Collector", lane.service.metrics))
+        text = generate_latest(registry).decode()
+    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    assert total(samples, "model_requests_total") == received == outcomes.total()
+    for outcome, count in outcomes.items():
+        assert total(samples, "model_requests_total", outcome=outcome) == count
+    assert outcomes["shutdown"] == 5
+    assert outcomes["client_gone"] == len(batches)
+    assert min(outcomes[each] for each in ("overload", "bad_request", "success", "stream_truncated")) > 0
+    errors = received - outcomes["success"] - outcomes["client_gone"]
+    assert total(samples, "model_errors_total") == errors
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
 async def test_request_refused_by_the_listener_is_counted_too(name: str) -> None:
     """ACCEPTANCE 37, and DESIGN §1: one record for every request."""
     async with RawUpstream([Read(), Send(ANSWER)]) as up, running(policy_of(up.url)) as lane:
@@ -140,30 +191,35 @@ async def test_scrape_right_behind_a_request_has_it() -> None:
             assert total(await scrape(lane), "model_requests_total", outcome="success") == count
 
 
-async def test_random_agents_models_and_users_add_no_series() -> None:
+async def test_ten_thousand_random_agents_models_and_users_add_no_series() -> None:
     """ACCEPTANCE 38: no name that a client or an upstream makes up becomes a label."""
     dice = random.Random(5)
 
     def word() -> str:
         return f"w{dice.getrandbits(40):x}"
 
-    async with Stub() as stub, running(policy_of(stub.url)) as lane:
+    def made_up() -> Iterator[bytes]:
+        """Twelve names."""
+        yield chat(chat_body(model=word()), agent=word(), user=word())
+        yield chat(chat_body(model=word(), user=word()), user=word())
+        yield chat(chat_body(model=word()), user=BASELINE_USER)
+        yield chat(chat_body(model=word(), metadata={"agent": word()}), agent=None, user=None)
+        yield request("GET", f"/agents/{word()}/v1/{word()}?{word()}")
+
+    async with RawUpstream([Read(), Send(ANSWER)] * 5_000) as up, running(policy_of(up.url)) as lane:
 
         async def asks(count: int) -> None:
-            for _ in range(count):
-                for data in (
-                    chat(chat_body(model=word()), agent=word(), user=word()),
-                    chat(chat_body(model=word(), user=word()), user=word()),
-                    chat(chat_body(model=word()), user=BASELINE_USER),
-                    chat(chat_body(model=word(), metadata={"agent": word()}), agent=None, user=None),
-                    request("GET", f"/agents/{word()}/v1/{word()}?{word()}"),
-                ):
-                    await ask(lane, data)
+            async with RawClient(lane.host, lane.port) as client:
+                for _ in range(count):
+                    requests = list(made_up())
+                    await client.send(b"".join(requests))
+                    for _ in requests:
+                        assert (await client.read_response()).status == 200
 
         await ask(lane, chat())  # fine-tuned, as chance may have it only later
         await asks(6)
         before = {(sample.name, *sorted(sample.labels.items())) for sample in await scrape(lane)}
-        await asks(60)
+        await asyncio.gather(*(asks(105) for _ in range(8)))
         after = {(sample.name, *sorted(sample.labels.items())) for sample in await scrape(lane)}
     assert after == before
     values = {value for _, *labels in after for _, value in labels}

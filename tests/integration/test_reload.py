@@ -14,6 +14,7 @@ from proxy.policy.store import PolicyStore
 from proxy.stub import Stub
 from proxy.stub.config import StubConfig
 from proxy.telemetry import metrics
+from proxy.telemetry.lines import standard_error
 from tests.integration.asking import ask, chat
 from tests.support.lane import BASELINE, FINETUNED, FINETUNED_USER, TOKEN, Lane, eventually, running
 from tests.support.raw_client import RawClient, RawResponse, request
@@ -146,15 +147,22 @@ async def test_models_that_left_the_policy_leave_the_metrics(tmp_path: Path, mon
             assert len(lane.service.metrics._models) <= 3 + 3
 
 
-async def test_log_level_follows_the_policy(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_log_level_follows_the_policy(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
     caplog.set_level("DEBUG", "splitlane")  # put back at the test's end
     logging.getLogger("splitlane").setLevel("INFO")
     async with Stub() as stub, lane_of(write_policy(tmp_path, stub.url)) as lane:
-        write_policy(tmp_path, stub.url, observability={"log_level": "debug"})
-        await reload(lane)
         await ask(lane, chat())
         await lane.record()
-        await eventually(lambda: any(record.levelname == "DEBUG" for record in caplog.records))
+        write_policy(tmp_path, stub.url, observability={"log_level": "debug"})
+        await reload(lane)
+        assert logging.getLogger("splitlane").level == logging.DEBUG
+        await ask(lane, chat())
+        record = await lane.record(2)
+    standard_error.flush(5)
+    (line,) = capfd.readouterr().err.splitlines()
+    assert json.loads(line)["request_id"] == record.request_id
 
 
 # --- POST /policy/reload ----------------------------------------------------------------------------

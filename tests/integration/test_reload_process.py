@@ -8,12 +8,14 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from proxy.policy.store import POLL, SETTLE, SETTLE_TRIES
 from proxy.stub import Stub, StubConfig
 from tests.integration.asking import chat
+from tests.support.lane import eventually
 from tests.support.served import Served, log_lines, serving, write_policy
 
 TOKEN = {"SPLITLANE_ADMIN_TOKEN": "admin-token"}
@@ -118,6 +120,10 @@ async def test_hangup_with_an_unchanged_file_is_survived_and_logged(tmp_path: Pa
         assert (await proxy.ask_admin("/readyz")).status == 200
 
 
+def warnings_of(proxy: Served) -> list[dict[str, Any]]:
+    return [line for line in log_lines(proxy.log) if line["level"] == "warning"]
+
+
 @asynccontextmanager
 async def mounted(source: Path, target: Path, policy: Path) -> AsyncIterator[Served]:
     """The proxy in a mount namespace of its own, where `source` is mounted over `target`."""
@@ -156,7 +162,7 @@ async def test_policy_mounted_as_a_single_file_is_warned_about_and_misses_what_r
         told = json.loads((await proxy.ask_admin("/policy")).body)["warnings"][0]
         assert told["file"] == str(target)
         assert "updates of the ConfigMap never arrive" in told["expected"]
-        assert any(line["level"] == "warning" and str(target) in line["message"] for line in log_lines(proxy.log))
+        await eventually(lambda: any(str(target) in line["message"] for line in warnings_of(proxy)))
         path.write_text(f"{path.read_text()}# in place\n")
         in_place = hash_of(path)
         await becomes_active(proxy, in_place)

@@ -41,12 +41,15 @@ def write_policy(folder: Path, upstream_url: str, **sections: Any) -> Path:
 
 
 class Served:
-    """A running process; `log` grows as it speaks."""
+    """A running process; `log` grows as it speaks, while `listening` is set."""
 
-    def __init__(self, process: asyncio.subprocess.Process, data: int, admin: int, log: list[str]) -> None:
+    def __init__(
+        self, process: asyncio.subprocess.Process, data: int, admin: int, log: list[str], listening: asyncio.Event
+    ) -> None:
         self.data = data
         self.admin = admin
         self.log = log
+        self.listening = listening
         self._process = process
 
     @property
@@ -69,9 +72,18 @@ class Served:
             await client.send(request(method, path, b"", fields))
             return await client.read_response()
 
+    def hang_up(self) -> None:
+        """Close the pipe that is its standard error."""
+        transport = self._process._transport.get_pipe_transport(2)  # type: ignore[attr-defined]
+        transport.close()
+
     async def exit_code(self, within: float = 10.0) -> int:
         """The process's exit code, once it has ended."""
         async with asyncio.timeout(within):
+            while not self.listening.is_set():  # `wait` would wait for the pipe's end too
+                if self._process.returncode is not None:
+                    return self._process.returncode
+                await asyncio.sleep(0.005)
             return await self._process.wait()
 
 
@@ -102,9 +114,11 @@ async def serving(
     stderr = process.stderr
     assert stderr is not None
     log: list[str] = []
+    listening = asyncio.Event()
+    listening.set()
 
     async def collect() -> None:
-        while line := await stderr.readline():
+        while await listening.wait() and (line := await stderr.readline()):
             log.append(line.decode())
 
     collecting = asyncio.create_task(collect())
@@ -113,10 +127,11 @@ async def serving(
             while (found := _ADDRESSES.search("".join(log))) is None:
                 assert process.returncode is None, log
                 await asyncio.sleep(0.01)
-        yield Served(process, int(found[1]), int(found[2]), log)
+        yield Served(process, int(found[1]), int(found[2]), log, listening)
     finally:
         if process.returncode is None:
             process.kill()
+        listening.set()
         await process.wait()
         await collecting
 

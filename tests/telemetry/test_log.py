@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.telemetry.lines import standard_error
 from proxy.telemetry.log import LEVELS, JsonFormatter, configure, follow
 
 
@@ -17,6 +18,12 @@ def line_of(message: str, *arguments: object, level: int = logging.INFO, **more:
     record = logging.LogRecord("splitlane.test", level, __file__, 1, message, arguments, None)
     vars(record).update(more)
     return JsonFormatter().format(record)
+
+
+def written(capfd: pytest.CaptureFixture[str]) -> list[str]:
+    """The lines on standard error, all that were logged until now."""
+    standard_error.flush(5)
+    return capfd.readouterr().err.splitlines()
 
 
 @pytest.fixture
@@ -39,7 +46,7 @@ def test_any_message_is_one_line_of_ascii_json(message: str) -> None:
 
 
 def test_line_says_when_who_and_how_bad() -> None:
-    found = json.loads(line_of("%s is %d", "it", 1, level=logging.WARNING, created=1_700_000_000.5, msecs=7.9))
+    found = json.loads(line_of("%s is %d", "it", 1, level=logging.WARNING, created=1_700_000_000.0079))
     assert found == {
         "time": "2023-11-14T22:13:20.007Z",
         "level": "warning",
@@ -67,30 +74,31 @@ def test_traceback_stays_on_the_line() -> None:
 
 @pytest.mark.usefixtures("logging_restored")
 @pytest.mark.parametrize("level", LEVELS)
-def test_level_decides_what_is_written(level: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_level_decides_what_is_written(level: str, capfd: pytest.CaptureFixture[str]) -> None:
     configure(level)
     log = logging.getLogger("splitlane.exchange")
     for name, number in LEVELS.items():
         log.log(number, name)
-    written = [json.loads(line)["message"] for line in capsys.readouterr().err.splitlines()]
-    assert written == [name for name, number in LEVELS.items() if number >= LEVELS[level]]
+    assert [json.loads(line)["message"] for line in written(capfd)] == [
+        name for name, number in LEVELS.items() if number >= LEVELS[level]
+    ]
 
 
 @pytest.mark.usefixtures("logging_restored")
-def test_libraries_are_heard_only_when_something_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
+def test_libraries_are_heard_only_when_something_is_wrong(capfd: pytest.CaptureFixture[str]) -> None:
     configure("debug")
     library = logging.getLogger("aiohttp.access")
     library.info("chatter")
     library.warning("trouble")
-    assert [json.loads(line)["message"] for line in capsys.readouterr().err.splitlines()] == ["trouble"]
+    assert [json.loads(line)["message"] for line in written(capfd)] == ["trouble"]
 
 
 @pytest.mark.usefixtures("logging_restored")
-def test_configuring_again_replaces_what_was_configured(capsys: pytest.CaptureFixture[str]) -> None:
+def test_configuring_again_replaces_what_was_configured(capfd: pytest.CaptureFixture[str]) -> None:
     configure("info")
     configure("info")
     logging.getLogger("splitlane").info("once")
-    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert len(written(capfd)) == 1
 
 
 def test_level_can_follow_a_policy_without_another_handler(logging_restored: None) -> None:

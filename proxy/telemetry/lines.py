@@ -1,0 +1,116 @@
+"""Lines for standard error, written by a thread of its own: who logs never waits for who reads.
+
+- `put` takes a line or drops it, at once; it never blocks and never raises.
+- What waits is bounded in bytes, each kind of lines by itself: a flood of one never costs another.
+- Every line is either written or dropped, and counted as such; lines never mix, and those of a kind stay in order.
+- Standard error may be a full pipe, a closed one, or none: lines are dropped, and nothing else happens.
+"""
+
+import os
+import select
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+# Under load, lines that come within this many seconds are written together: each write is a system
+# call, and a thread that wakes up takes the interpreter away from the event loop.
+GATHER = 0.02
+# How long a descriptor that does not block may be unwilling before it is asked again, milliseconds.
+UNWILLING = 1000
+
+
+class Channel:
+    """One kind of lines, and what became of them."""
+
+    __slots__ = ("dropped", "limit", "lines", "waiting", "written")
+
+    def __init__(self, limit: int) -> None:
+        """`limit`: bytes that may wait."""
+        self.limit = limit
+        self.lines: list[bytes] = []  # that nobody writes yet
+        self.waiting = 0  # bytes, with those that are being written
+        self.written = 0  # lines
+        self.dropped = 0
+
+
+class LineWriter:
+    """Writes the lines of all channels to one descriptor."""
+
+    def __init__(self, descriptor: Callable[[], int]) -> None:
+        """`descriptor` is asked before each write; raises OSError or ValueError where there is none."""
+        self._descriptor = descriptor
+        self._changed = threading.Condition()  # reentrant: a finalizer may log in the middle of `put`
+        self._due: list[Channel] = []  # those with lines
+        self._writing = False
+        self._thread: threading.Thread | None = None
+
+    def put(self, channel: Channel, line: bytes) -> None:
+        """Have `line`, which ends with a newline, written some time; drop it where too much waits."""
+        with self._changed:
+            if channel.waiting + len(line) > channel.limit:
+                channel.dropped += 1
+                return
+            channel.waiting += len(line)
+            channel.lines.append(line)
+            if len(channel.lines) == 1:
+                self._due.append(channel)
+                self._changed.notify_all()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="standard error", daemon=True)
+                self._thread.start()
+
+    def flush(self, within: float) -> None:
+        """Wait until all is written that was put before, at most `within` seconds."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._due and not self._writing, within)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._writing = False
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: self._due)
+                self._writing = True
+                due, self._due = self._due, []
+                batches = []
+                for channel in due:
+                    batches.append((channel, channel.lines))
+                    channel.lines = []
+            for channel, lines in batches:
+                data = b"".join(lines)
+                written = self._write(data)
+                with self._changed:
+                    channel.waiting -= len(data)
+                    if written:
+                        channel.written += len(lines)
+                    else:
+                        channel.dropped += len(lines)
+            time.sleep(GATHER)
+
+    def _write(self, data: bytes) -> bool:
+        """Write all of it, however long that takes; False where it cannot be."""
+        left = memoryview(data)
+        try:
+            descriptor = self._descriptor()
+            while left:
+                try:
+                    left = left[os.write(descriptor, left) :]
+                except BlockingIOError:  # somebody else who has it too made it so
+                    poll = select.poll()
+                    poll.register(descriptor, select.POLLOUT)
+                    poll.poll(UNWILLING)
+        except (OSError, ValueError):
+            return False
+        return True
+
+
+def _standard_error() -> int:
+    """Not simply 2: where a process starts without standard error, 2 becomes something else."""
+    if sys.stderr is None:
+        raise OSError("there is no standard error")
+    return sys.stderr.fileno()
+
+
+# The process's.  Its thread starts with the first line.
+standard_error = LineWriter(_standard_error)

@@ -13,6 +13,7 @@ from proxy.admin.policy import PolicyRoutes
 from proxy.exchange.exchange import Exchange
 from proxy.ledger import Sink
 from proxy.listener.connection import Listener
+from proxy.listener.export import Export
 from proxy.outbox import Outbox
 from proxy.policy.load import LoadedPolicy
 from proxy.policy.problems import PolicyError
@@ -55,6 +56,7 @@ class Service:
         self._token = token
         self._loop = asyncio.get_running_loop()
         self.metrics = Metrics(self._known_models, self._gauges)
+        self.export = Export(self.metrics)
         outbox = Outbox(self._loop)
         self.exchange = Exchange(policy, self._sink(), self._loop, outbox)
         store.on_swap = self._adopt
@@ -114,6 +116,7 @@ class Service:
         except OSError:
             await runner.cleanup()
             raise
+        self._export(self.exchange.policy)
         self._flush()
         self._watching = spawn(self.store.watch(), "policy watch")
 
@@ -173,6 +176,7 @@ class Service:
         if self._flushing is not None:
             self._flushing.cancel()
         self.exchange.flush()
+        await self.export.close()
         if self._admin is not None:
             await self._admin.cleanup()
         await asyncio.sleep(0)  # let closed transports go
@@ -188,16 +192,21 @@ class Service:
     def _adopt(self, old: LoadedPolicy, new: LoadedPolicy) -> None:
         """Swap the policy: one assignment, for all requests that begin after it."""
         policy = new.policy
+        self.exchange.flush()
         if policy.observability.log_level != old.policy.observability.log_level:
-            self.exchange.flush()
             follow(policy.observability.log_level)
-            self.exchange.sink = self._sink()
+        self._export(policy)
         self.exchange.adopt(policy)
         self.metrics.keep({agent.name for agent in policy.agents.values()}, _models(policy))
 
+    def _export(self, policy: Policy) -> None:
+        self.export.adopt(policy)
+        self.exchange.trace_share = self.export.trace_share
+        self.exchange.sink = self._sink()
+
     def _sink(self) -> Sink:
         """Where records go under the active policy."""
-        sinks = [self.metrics.settle, *self._given_sinks]
+        sinks = [self.metrics.settle, *self.export.sinks, *self._given_sinks]
         if log.isEnabledFor(logging.DEBUG):
             sinks.append(_log_record)
         return _all_of(sinks)
@@ -236,6 +245,7 @@ class Service:
         info = GaugeMetricFamily("splitlane_policy_info", "The active policy.", labels=["hash"])
         info.add_metric([policy.hash], 1)
         yield info
+        yield from self.export.collect()
         store = self.store
         yield gauge("splitlane_policy_loaded_timestamp_seconds", "When the policy was loaded.", store.loaded_at)
         yield CounterMetricFamily("splitlane_policy_reloads", "Policies that replaced another.", value=store.reloads)

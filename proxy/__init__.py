@@ -12,7 +12,7 @@ The folders are the stages of a request; imports point down this list or into `w
     wire        pure: body splice, SSE events, headers, usage, error bodies
     policy      the policy file: config, load, compiled snapshot, hot reload
     ledger      where records go
-    telemetry   metrics and logs
+    telemetry   metrics, traces and logs
     outbox      writes of one turn of the loop, gathered
     tasks       the one place that starts tasks
     watchdog    one lazy timer per connection

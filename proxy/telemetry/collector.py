@@ -1,7 +1,7 @@
 """One OTLP collector over HTTP: a POST that ends in time, with an answer of bounded size.
 
 Not the OpenTelemetry exporters: they read whatever a collector answers to its end, take a redirect
-for success, log header values they cannot parse, and hold the interpreter four times as long a span.
+for success, log header values they cannot parse, and hold the interpreter three times as long a span.
 Proxies of the environment are not used and redirects not followed: telemetry goes where the policy says.
 """
 

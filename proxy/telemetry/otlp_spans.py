@@ -6,15 +6,15 @@ and ids: no user, no prompt, and no path, which may carry either.
 Source: OpenTelemetry's semantic conventions for HTTP spans and for GenAI client spans.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
-from proxy.telemetry.otlp import SCOPE, Peers, attribute, known, politely
-from proxy.words import Attempt, Failure, Record, Trace
+from proxy.telemetry.otlp import SCOPE, Peer, Peers, attribute, politely
+from proxy.words import Assignment, Attempt, Failure, Record, Trace, Variant
 
 _CHAT_ROUTE = "/v1/chat/completions"
 # OTLP's SpanFlags: whether it is known that the parent is of another process, and whether it is.
@@ -22,7 +22,6 @@ _PARENT_IS_KNOWN = 0x100
 _PARENT_IS_REMOTE = 0x200
 _NANO = 1_000_000_000
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"})
-_ERROR = Status(code=Status.STATUS_CODE_ERROR)
 
 
 class SpanEncoder:
@@ -50,103 +49,127 @@ def span_count(record: Record) -> int:
 
 
 def _spans(record: Record, trace: Trace, peers: Peers) -> list[Span]:
-    trace_id = bytes.fromhex(trace.trace_id)
+    trace_id, server_id = bytes.fromhex(trace.trace_id), bytes.fromhex(trace.span)
     method = trace.method if trace.method in _METHODS else "_OTHER"
-    chat = record.route == "chat"
+    route = _CHAT_ROUTE if record.route == "chat" else ""
     begun = int(record.time * _NANO)
     server = Span(
         trace_id=trace_id,
-        span_id=bytes.fromhex(trace.span),
+        span_id=server_id,
         parent_span_id=bytes.fromhex(trace.parent),
         flags=trace.flags | _PARENT_IS_KNOWN | (_PARENT_IS_REMOTE if trace.parent else 0),
-        name=f"{method} {_CHAT_ROUTE}" if chat else method,
-        kind=Span.SPAN_KIND_SERVER,
         start_time_unix_nano=begun,
         end_time_unix_nano=begun + int(record.latency * _NANO),
-        attributes=_server(record, method, chat=chat),
-        status=_status(record.failure),
     )
-    last = len(record.attempts) - 1
-    return [
-        server,
-        *(
-            Span(
-                trace_id=trace_id,
-                span_id=bytes.fromhex(attempt.span),
-                parent_span_id=server.span_id,
-                flags=trace.flags | _PARENT_IS_KNOWN,
-                name=f"chat {attempt.model}" if chat else method,
-                kind=Span.SPAN_KIND_CLIENT,
-                start_time_unix_nano=begun + int(attempt.started * _NANO),
-                end_time_unix_nano=begun + int((attempt.started + attempt.seconds) * _NANO),
-                attributes=_client(record, attempt, method, peers, is_last=number == last),
-                status=_status(attempt.failure),
-            )
-            for number, attempt in enumerate(record.attempts)
-        ),
-    ]
-
-
-def _server(record: Record, method: str, *, chat: bool) -> list[KeyValue]:
     variant, assignment, bucket = record.decision
-    attributes = [
-        known("http.request.method", method),
-        known("url.scheme", "http"),
-        known("http.response.status_code", record.status),
-        known("splitlane.agent", record.agent),
-        known("splitlane.variant", variant.value),
-        known("splitlane.assignment", assignment.value),
-        known("splitlane.policy", record.policy_hash),
-        attribute("splitlane.request_id", record.request_id),
-    ]
-    if chat:
-        attributes.append(known("http.route", _CHAT_ROUTE))
+    server.MergeFromString(
+        _server(method, route, record.status, record.agent, variant, assignment, record.policy_hash, record.served,
+                record.fallback, record.failure)
+    )  # fmt: skip
+    add = server.attributes.add
+    add(key="splitlane.request_id").value.string_value = record.request_id
     if bucket >= 0:
-        attributes.append(attribute("splitlane.bucket", bucket))
-    if record.served:
-        attributes.append(known("splitlane.served", record.served))
-    if record.fallback is not None:
-        attributes.append(known("splitlane.fallback", record.fallback.value))
-    if record.failure is not None:
-        attributes.append(known("error.type", record.failure.value))
-    return attributes
-
-
-def _client(record: Record, attempt: Attempt, method: str, peers: Peers, *, is_last: bool) -> list[KeyValue]:
-    attributes = [known("http.request.method", method), known("splitlane.upstream", attempt.upstream)]
-    peer = peers.upstreams.get(attempt.upstream)
-    if peer is not None:
-        attributes += (known("server.address", peer.host), known("server.port", peer.port))
-    if attempt.status:
-        attributes.append(known("http.response.status_code", attempt.status))
-    if attempt.failure is not None:
-        attributes.append(known("error.type", attempt.failure.value))
-    if not attempt.model:
-        return attributes
-    attributes += (known("gen_ai.operation.name", "chat"), known("gen_ai.request.model", attempt.model))
-    if peer is not None:
-        attributes.append(known("gen_ai.provider.name", peer.provider))
-    if record.stream:
-        attributes.append(known("gen_ai.request.stream", True))
-    if is_last and record.response_id:
-        attributes.append(attribute("gen_ai.response.id", record.response_id))
-    if is_last and record.ttft >= 0:
-        attributes.append(attribute("gen_ai.response.time_to_first_chunk", record.ttft - attempt.started))
-    if (usage := attempt.usage) is not None:
-        attributes += (
-            attribute("gen_ai.usage.input_tokens", usage.prompt),
-            attribute("gen_ai.usage.output_tokens", usage.completion),
+        add(key="splitlane.bucket").value.int_value = bucket
+    spans = [server]
+    last = len(record.attempts) - 1
+    for number, attempt in enumerate(record.attempts):
+        client = Span(
+            trace_id=trace_id,
+            span_id=bytes.fromhex(attempt.span),
+            parent_span_id=server_id,
+            flags=trace.flags | _PARENT_IS_KNOWN,
+            start_time_unix_nano=begun + int(attempt.started * _NANO),
+            end_time_unix_nano=begun + int((attempt.started + attempt.seconds) * _NANO),
         )
+        peer = peers.upstreams.get(attempt.upstream)
+        client.MergeFromString(
+            _client(method, attempt.upstream, peer, attempt.model, attempt.status, attempt.failure, record.stream)
+        )
+        if attempt.model:
+            _describe_answer(client, record, attempt, is_last=number == last)
+        spans.append(client)
+    return spans
+
+
+# What many spans have in common is encoded once for each combination of the policy's names and of words:
+# half of what a span costs.
+
+
+@lru_cache(1024)
+def _server(
+    method: str,
+    route: str,
+    status: int,
+    agent: str,
+    variant: Variant,
+    assignment: Assignment,
+    policy: str,
+    served: str,
+    fallback: Failure | None,
+    failure: Failure | None,
+) -> bytes:
+    attributes: dict[str, str | int | None] = {
+        "http.request.method": method,
+        "http.route": route,
+        "http.response.status_code": status,
+        "url.scheme": "http",
+        "splitlane.agent": agent,
+        "splitlane.variant": variant,
+        "splitlane.assignment": assignment,
+        "splitlane.policy": policy,
+        "splitlane.served": served,
+        "splitlane.fallback": fallback,
+        "error.type": failure,
+    }
+    name = f"{method} {route}" if route else method
+    return _part(name, Span.SPAN_KIND_SERVER, attributes, failure)
+
+
+@lru_cache(1024)
+def _client(
+    method: str, upstream: str, peer: Peer | None, model: str, status: int, failure: Failure | None, stream: bool
+) -> bytes:
+    attributes: dict[str, str | int | None] = {
+        "http.request.method": method,
+        "http.response.status_code": status,
+        "error.type": failure,
+        "splitlane.upstream": upstream,
+    }
+    if peer is not None:
+        attributes |= {"server.address": peer.host, "server.port": peer.port}
+    if model:
+        attributes |= {"gen_ai.operation.name": "chat", "gen_ai.request.model": model, "gen_ai.request.stream": stream}
+        if peer is not None:
+            attributes["gen_ai.provider.name"] = peer.provider
+    return _part(f"chat {model}" if model else method, Span.SPAN_KIND_CLIENT, attributes, failure)
+
+
+def _part(
+    name: str, kind: Span.SpanKind.ValueType, attributes: Mapping[str, str | int | None], failure: Failure | None
+) -> bytes:
+    """A span without ids and times; attributes that are empty, None, 0 or False are left out."""
+    return Span(
+        name=name,
+        kind=kind,
+        attributes=[attribute(key, value) for key, value in attributes.items() if value],
+        status=None if failure is None else Status(code=Status.STATUS_CODE_ERROR),
+    ).SerializeToString()
+
+
+def _describe_answer(span: Span, record: Record, attempt: Attempt, *, is_last: bool) -> None:
+    add = span.attributes.add
+    if is_last and record.response_id:
+        add(key="gen_ai.response.id").value.string_value = record.response_id
+    if is_last and record.ttft >= 0:
+        add(key="gen_ai.response.time_to_first_chunk").value.double_value = record.ttft - attempt.started
+    if (usage := attempt.usage) is not None:
+        add(key="gen_ai.usage.input_tokens").value.int_value = usage.prompt
+        add(key="gen_ai.usage.output_tokens").value.int_value = usage.completion
         if usage.cached:
-            attributes.append(attribute("gen_ai.usage.cache_read.input_tokens", usage.cached))
+            add(key="gen_ai.usage.cache_read.input_tokens").value.int_value = usage.cached
         if usage.reasoning:
-            attributes.append(attribute("gen_ai.usage.reasoning.output_tokens", usage.reasoning))
+            add(key="gen_ai.usage.reasoning.output_tokens").value.int_value = usage.reasoning
         if usage.estimated:
-            attributes.append(known("splitlane.usage.estimated", True))
+            add(key="splitlane.usage.estimated").value.bool_value = True
     if attempt.cost:
-        attributes.append(attribute("splitlane.cost_usd", attempt.cost))
-    return attributes
-
-
-def _status(failure: Failure | None) -> Status | None:
-    return None if failure is None else _ERROR
+        add(key="splitlane.cost_usd").value.double_value = attempt.cost

@@ -12,7 +12,7 @@ The folders are the stages of a request; imports point down this list or into `w
     split       pure: identity and assignment
     wire        pure: body splice, SSE events, headers, usage, error bodies
     ledger      records in a store: queue, writer, tables, SQLite and PostgreSQL
-    telemetry   metrics and logs
+    telemetry   metrics, traces and logs
     policy      the policy file: config, load, compiled snapshot, hot reload
     outbox      writes of one turn of the loop, gathered
     tasks       the one place that starts tasks

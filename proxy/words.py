@@ -87,6 +87,16 @@ class Usage(NamedTuple):
         )
 
 
+class Trace(NamedTuple):
+    """A traced request's place in its trace; ids as W3C Trace Context writes them: lower-case hex."""
+
+    trace_id: str  # 32 digits
+    parent: str  # the caller's span, 16 digits; empty: the trace begins with us
+    span: str  # our SERVER span
+    flags: int
+    method: str  # the request's
+
+
 class Attempt(NamedTuple):
     """One call to one upstream; a resend on a stale pooled connection is part of it."""
 
@@ -98,6 +108,7 @@ class Attempt(NamedTuple):
     seconds: float
     usage: Usage | None  # None: nothing was billed, or nobody knows
     cost: float  # US dollars, at the model's own price; 0 where the policy names none
+    span: str = ""  # the CLIENT span that the upstream was told; empty: the request is not traced
 
 
 class Record(NamedTuple):
@@ -125,6 +136,7 @@ class Record(NamedTuple):
     unit: str  # the user's keyed hash, hex; empty: no user, or no store
     stream: bool
     adapted: tuple[str, ...] = ()  # request fields renamed or dropped for an upstream's dialect
+    trace: Trace | None = None  # None: the request is not traced
 
 
 class Feedback(NamedTuple):

@@ -47,6 +47,7 @@ COVERED_BY = {
     "exchange.request": "integration/test_wire_requests.py",
     "exchange.send": "integration/test_stale_connection.py",
     "listener.connection": "integration/test_bad_http.py",
+    "listener.export": "integration/test_export.py",
     "listener.request": "integration/test_framing.py",
     "listener.service": "integration/test_drain.py",
     "upstream.connect": "integration/upstream_client/test_names.py",

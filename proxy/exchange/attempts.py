@@ -16,6 +16,7 @@ from proxy.exchange.classify import BREAKING, RETRYABLE, judge
 from proxy.exchange.reply import Reply
 from proxy.exchange.request import request_head
 from proxy.exchange.send import discard, send_fresh
+from proxy.exchange.trace import traced
 from proxy.policy.snapshot import AgentPolicy, FallbackPolicy, Target
 from proxy.upstream.dialect import render
 from proxy.upstream.pool import Pools
@@ -110,11 +111,12 @@ class Attempts:
         loop = self._loop
         upstream = target.upstream
         pool = self._pools.of(upstream)
-        request, usage_injected = _prepare(call, target)
+        prepared, usage_injected = _prepare(call, target)
         call.served = target.model
         call.target = target
         call.upstream = upstream.name
         while True:
+            request = prepared if call.trace is None else traced(call, prepared)
             call.asked = time.perf_counter()
             now = loop.time()
             total = now + upstream.timeouts.total

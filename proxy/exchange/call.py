@@ -14,7 +14,7 @@ from proxy.wire.body import Body
 from proxy.wire.errors import ErrorAnswer
 from proxy.wire.headers import NO_HEADERS, RequestHeaders
 from proxy.wire.usage import BYTES_PER_TOKEN
-from proxy.words import Attempt, Decision, Failure, Record, Usage
+from proxy.words import Attempt, Decision, Failure, Record, Trace, Usage
 
 # Agents outside the policy share one name, so that metrics stay bounded.
 OTHER = "other"
@@ -54,6 +54,8 @@ class CallState:
     target: Target | None = None  # who is asked, or was last; None: nobody, or pass-through
     upstream = ""  # whose
     asked = 0.0  # when the attempt that is still out began; 0: none is
+    span = ""  # of the attempt that is out, or was last
+    trace: Trace | None = None  # None: the request is not traced
     cost = 0.0  # US dollars so far
     adapted: tuple[str, ...] = ()  # fields renamed or dropped for a dialect
     fallback: Failure | None = None
@@ -85,7 +87,9 @@ class CallState:
         self.blocked += seconds
         target = self.target
         model = "" if target is None else target.model
-        self.attempts.append(Attempt(self.upstream, model, status, failure, asked - self.started, seconds, None, 0.0))
+        self.attempts.append(
+            Attempt(self.upstream, model, status, failure, asked - self.started, seconds, None, 0.0, self.span)
+        )
 
     def bill(self) -> None:
         """What the latest attempt used, and what that costs, now that no more of it will come."""
@@ -154,6 +158,7 @@ class CallState:
             blake2b(user, key=unit_key, digest_size=16).hexdigest() if user and unit_key else "",
             self.stream,
             self.adapted,
+            self.trace,
         )
 
 

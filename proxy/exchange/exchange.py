@@ -14,6 +14,7 @@ from proxy.exchange.feedback import take_feedback
 from proxy.exchange.intake import Buffered, read_body, whole_body
 from proxy.exchange.passthrough import pass_through
 from proxy.exchange.reply import Reply
+from proxy.exchange.trace import begin_trace
 from proxy.ledger import FeedbackSink, Sink
 from proxy.outbox import Outbox
 from proxy.policy.snapshot import AgentPolicy, IdentityPolicy, Policy
@@ -56,6 +57,7 @@ class Exchange:
         self.sink = sink
         self.feedback: FeedbackSink | None = None  # None: there is no store
         self.unit_key = b""  # hashes users in records; empty: it does not
+        self.trace_share: float | None = None  # of the requests whose caller does not decide; None: tracing is off
         self._loop = loop
 
     async def handle(self, client: Client) -> None:
@@ -125,6 +127,8 @@ class Exchange:
         """Sort the fields and find the route; True for the one that is split."""
         client, identity = call.client, call.policy.identity
         call.headers = headers = self._sorter_of(identity).sort(client.fields)
+        if (share := self.trace_share) is not None:
+            call.trace = begin_trace(headers, client.method, share)
         if headers.hosts != 1 and not (headers.hosts == 0 and client.http_10):
             log.warning("refused a request without exactly one Host")
             raise Refusal(_HOST, Failure.BAD_REQUEST)

@@ -12,6 +12,7 @@ from proxy.exchange.call import CallState
 from proxy.exchange.reply import Reply
 from proxy.exchange.request import request_head
 from proxy.exchange.send import send_fresh
+from proxy.exchange.trace import traced
 from proxy.policy.snapshot import UpstreamPolicy
 from proxy.tasks import spawn
 from proxy.upstream.connection import Connection
@@ -64,19 +65,20 @@ async def _send(
 
 def _head(call: CallState, upstream: UpstreamPolicy, framing: bytes) -> bytes:
     encoding = call.headers.read.get(b"accept-encoding", b"identity")
-    return request_head(call.client.method, call.path, call.headers, upstream, framing, encoding)
+    head = request_head(call.client.method, call.path, call.headers, upstream, framing, encoding)
+    return head if call.trace is None else traced(call, head)
 
 
 async def _stream(call: CallState, pool: Pool, reply: Reply, upstream: UpstreamPolicy) -> None:
     client = call.client
     length = call.headers.read.get(b"content-length")
+    head = _head(call, upstream, _CHUNKED if length is None else b"Content-Length: %b\r\n" % length)
     try:
         connection = await pool.connect(upstream.timeouts.connect + upstream.pool.wait, fresh=True)
     except UpstreamError as error:
         reply.on_failure(error.failure)
         return
-    framing = _CHUNKED if length is None else b"Content-Length: %b\r\n" % length
-    connection.send_head(_head(call, upstream, framing), reply, reply.begin(connection, NEVER))
+    connection.send_head(head, reply, reply.begin(connection, NEVER))
     if b"expect" in call.headers.read and not client.http_10:
         client.send_continue()
     await _send_body(call, connection, reply)

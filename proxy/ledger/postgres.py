@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 
 from proxy.ledger.database import DatabaseUnavailable, Dialect, Row, RowRejected
 
@@ -31,7 +32,15 @@ class PostgresDatabase:
         milliseconds = PATIENCE * 1000
         options = f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds}"
         if read_only:
-            options = "-c default_transaction_read_only=on"
+            # A report is of one moment, and may take its time.
+            options = "-c default_transaction_read_only=on -c default_transaction_isolation=repeatable\\ read"
+        try:
+            conninfo_to_dict(url)
+        except psycopg.Error:
+            # libpq quotes what it cannot read, which may be a piece of the password.
+            raise DatabaseUnavailable(
+                "the store's URL is not one of PostgreSQL's: write special characters as %XX"
+            ) from None
         try:
             self._connection = psycopg.connect(
                 url,

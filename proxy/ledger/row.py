@@ -54,7 +54,7 @@ COLUMNS = (
 def row_of(record: Record) -> bytes:
     """The row; what it holds is text the policy chose, numbers, and ids that were cleaned before."""
     (request_id, time, route, agent, (variant, assignment, bucket), percentage, salt, policy, served, status, failure,
-     fallback, attempts, latency, _, ttft, usage, cost, response_id, unit, stream, _) = record  # fmt: skip
+     fallback, attempts, latency, _, ttft, usage, cost, response_id, unit, stream, _, _) = record  # fmt: skip
     prompt, completion, cached, reasoning, estimated = (0, 0, 0, 0, False) if usage is None else usage
     streamed = ttft >= 0
     return orjson.dumps(

@@ -17,6 +17,7 @@ from proxy.ledger import Sink
 from proxy.ledger.ledger import Ledger
 from proxy.ledger.open import kind_of
 from proxy.listener.connection import Listener
+from proxy.listener.export import Export
 from proxy.outbox import Outbox
 from proxy.policy.load import LoadedPolicy
 from proxy.policy.problems import PolicyError
@@ -62,10 +63,10 @@ class Service:
         self._loop = asyncio.get_running_loop()
         self.metrics = Metrics(self._known_models, self._gauges)
         self._access = AccessLog(standard_error)
+        self.export = Export(self.metrics)
         outbox = Outbox(self._loop)
         self.exchange = Exchange(policy, self.metrics.settle, self._loop, outbox)
         self.ledger = Ledger(self._loop, self._hash_users_with, self.exchange.budgets.others)
-        self._settle_by(policy)
         store.on_swap = self._adopt
         self._known_cache: tuple[Policy, frozenset[str]] = (policy, _models(policy))
         self._listener = Listener(
@@ -130,6 +131,7 @@ class Service:
             await self.ledger.stop()
             await runner.cleanup()
             raise
+        self._settle_by(self.exchange.policy)
         self._flush(time.perf_counter())
         self._watching = spawn(self.store.watch(), "policy watch")
 
@@ -190,6 +192,7 @@ class Service:
             self._flushing.cancel()
         self.exchange.flush()
         await self.ledger.stop()
+        await self.export.close()
         if self._admin is not None:
             await self._admin.cleanup()
         await asyncio.sleep(0)  # let closed transports go
@@ -218,13 +221,15 @@ class Service:
     def _settle_by(self, policy: Policy) -> None:
         """Say who gets records, feedback and money from now on."""
         url = policy.store.url
+        self.export.adopt(policy)
+        self.exchange.trace_share = self.export.trace_share
         self.exchange.sink = self._sink(policy)
         self.exchange.feedback = None if url is None else self.ledger.rate
         self.exchange.budgets.kept_in = "process" if url is None else kind_of(url)
 
     def _sink(self, policy: Policy) -> Sink:
         """Where records go under `policy`."""
-        sinks = [self.metrics.settle, *self._given_sinks]
+        sinks = [self.metrics.settle, *self._given_sinks, *self.export.sinks]
         told = policy.observability
         if self._access.follow(1.0 if told.log_level == "debug" else told.access_log):
             sinks.append(self._access.settle)
@@ -271,6 +276,7 @@ class Service:
         info.add_metric([policy.hash], 1)
         yield info
         yield from budget_metrics(exchange.budgets, policy, time.time())
+        yield from self.export.collect()
         store = self.store
         yield gauge("splitlane_policy_loaded_timestamp_seconds", "When the policy was loaded.", store.loaded_at)
         yield CounterMetricFamily("splitlane_policy_reloads", "Policies that replaced another.", value=store.reloads)

@@ -58,7 +58,8 @@ class AccessLog:
 def line_of(record: Record) -> bytes:
     """The line, with its newline.  Durations are seconds, costs US dollars, null is what there was none of."""
     (request_id, time, route, agent, (variant, assignment, bucket), _, _, policy, served, status, failure, fallback,
-     attempts, latency, blocked, ttft, usage, cost, response_id, _, stream, adapted) = record  # fmt: skip
+     attempts, latency, blocked, ttft, usage, cost, response_id, _, stream, adapted,
+     trace) = record  # fmt: skip
     return orjson.dumps(
         {
             "time": utc(time + latency),
@@ -84,6 +85,7 @@ def line_of(record: Record) -> bytes:
             "stream": stream,
             "adapted": adapted,
             "response_id": response_id or None,
+            "trace_id": trace.trace_id if trace is not None else None,
             "policy": policy,
         },
         option=orjson.OPT_APPEND_NEWLINE,
@@ -91,7 +93,7 @@ def line_of(record: Record) -> bytes:
 
 
 def _attempt(attempt: Attempt) -> dict[str, object]:
-    upstream, model, status, failure, started, seconds, usage, cost = attempt
+    upstream, model, status, failure, started, seconds, usage, cost, _ = attempt
     return {
         "upstream": upstream,
         "model": model or None,

@@ -74,7 +74,7 @@ class Metrics:
         self._fallbacks: defaultdict[tuple[str, str], int] = defaultdict(int)
         self._assignments: defaultdict[tuple[str, str], int] = defaultdict(int)
         self._adapted: defaultdict[tuple[str, str], int] = defaultdict(int)
-        self._overhead = Histogram(OVERHEAD_BUCKETS)
+        self.overhead = Histogram(OVERHEAD_BUCKETS)
         self.lag = Histogram(LAG_BUCKETS)  # observed by who has a timer
         self._build = (__version__, str(is_compiled()).lower())
 
@@ -82,7 +82,7 @@ class Metrics:
         """Count one finished request."""
         # Taken apart in one step: a field at a time costs twice as much.
         (_, _, _, agent, decision, _, _, _, served, status, failure, fallback, attempts, latency, blocked, ttft, usage,
-         cost, _, _, _, adapted) = record  # fmt: skip
+         cost, _, _, _, adapted, _) = record  # fmt: skip
         variant, assignment, _ = decision
         series = self._models.get((agent, variant, served))
         if series is None:
@@ -112,7 +112,7 @@ class Metrics:
         if fallback is not None:
             self._fallbacks[agent, fallback] += 1
         self._assignments[agent, assignment] += 1
-        self._overhead.observe(latency - blocked)
+        self.overhead.observe(latency - blocked)
         for field in adapted:
             self._adapted[agent, field] += 1
 
@@ -142,6 +142,16 @@ class Metrics:
         for counts in (self._fallbacks, self._assignments, self._adapted):
             for pair in [pair for pair in counts if pair[0] not in agents and pair[0] != OTHER]:
                 del counts[pair]
+
+    # These two are called from other threads too: a list of a dict is made in one step.
+
+    def series(self) -> list[tuple[tuple[str, str, str], ModelSeries]]:
+        """By agent, variant and model."""
+        return list(self._models.items())
+
+    def fallbacks(self) -> list[tuple[tuple[str, str], int]]:
+        """Requests whose fine-tune was left, by agent and reason."""
+        return list(self._fallbacks.items())
 
     def collect(self) -> Iterator[Metric]:
         """The exposition, built now."""
@@ -185,7 +195,7 @@ class Metrics:
         yield from (fallbacks, assignments, adapted)
 
         for name, text, histogram in (
-            ("splitlane_overhead_seconds", "Own time: total minus time blocked on the upstream.", self._overhead),
+            ("splitlane_overhead_seconds", "Own time: total minus time blocked on the upstream.", self.overhead),
             ("splitlane_loop_lag_seconds", "How late the event loop's timer ran.", self.lag),
         ):
             yield HistogramMetricFamily(name, text, buckets=histogram.cumulative(), sum_value=histogram.total)

@@ -36,11 +36,14 @@ _REQUEST_READ = HOP_BY_HOP | {
     b"authorization",
     b"accept-encoding",
     b"baggage",
+    b"traceparent",
     b"x-stainless-read-timeout",
     b"x-splitlane-variant",
 }
 # … and those of them that pass as they came.
-_REQUEST_PASSED = frozenset({b"content-encoding", b"baggage", b"x-stainless-read-timeout"})
+_REQUEST_PASSED = frozenset({b"content-encoding", b"baggage", b"traceparent", b"x-stainless-read-timeout"})
+# Fields of which all count, joined: a second `traceparent` makes both void.
+_JOINED = frozenset({b"connection", b"traceparent"})
 
 # Spellings a sorter remembers; a peer that invents names cannot grow it further.
 _REMEMBERED = 512
@@ -51,7 +54,7 @@ class RequestHeaders(NamedTuple):
     """A request's fields, sorted by what becomes of them."""
 
     passed: bytes  # the block that goes to every upstream
-    read: dict[bytes, bytes]  # by lower-case name: the first of each
+    read: dict[bytes, bytes]  # by lower-case name: the first of each, save those that are joined
     hosts: int  # how many Host fields there were
 
 
@@ -92,7 +95,7 @@ class RequestSorter:
                 read[lower] = field[1]
             elif lower == b"host":
                 hosts += 1
-            elif lower == b"connection":
+            elif lower in _JOINED:
                 read[lower] += b"," + field[1]
         if b"host" in read:
             hosts += 1

@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.served import ROOT
 
-HEAVY = ("mistralai", "openai", "httpx", "httpx2")
+HEAVY = ("mistralai", "openai", "httpx", "httpx2", "opentelemetry", "google.protobuf")
 
 
 @pytest.mark.parametrize(

@@ -143,6 +143,7 @@ def test_line_of_a_rescued_request_has_both_attempts_and_why() -> None:
         "stream": False,
         "adapted": ["seed"],
         "response_id": "chatcmpl-1",
+        "trace_id": None,
         "policy": "0123456789ab",
     }
 

@@ -34,13 +34,8 @@ class PostgresDatabase:
         if read_only:
             # A report is of one moment, and may take its time.
             options = "-c default_transaction_read_only=on -c default_transaction_isolation=repeatable\\ read"
-        try:
-            conninfo_to_dict(url)
-        except psycopg.Error:
-            # libpq quotes what it cannot read, which may be a piece of the password.
-            raise DatabaseUnavailable(
-                "the store's URL is not one of PostgreSQL's: write special characters as %XX"
-            ) from None
+        if not _is_readable(url):
+            raise DatabaseUnavailable("the store's URL is not one of PostgreSQL's: write special characters as %XX")
         try:
             self._connection = psycopg.connect(
                 url,
@@ -75,6 +70,14 @@ class PostgresDatabase:
     def close(self) -> None:
         with contextlib.suppress(psycopg.Error):
             self._connection.close()
+
+
+def _is_readable(url: str) -> bool:
+    """Whether libpq takes the URL apart as was meant: where not, it would quote pieces of the password."""
+    try:
+        return "@" not in str(conninfo_to_dict(url).get("host"))
+    except psycopg.Error:
+        return False
 
 
 def _told(error: psycopg.Error) -> str:

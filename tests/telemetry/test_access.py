@@ -155,7 +155,7 @@ def test_line_of_a_request_that_nobody_could_serve_has_nulls() -> None:
     )  # fmt: skip
     line = json.loads(line_of(record))
     empty = {name for name, value in line.items() if value is None}
-    assert empty == {"bucket", "served", "fallback", "ttft", "tokens", "response_id"}
+    assert empty == {"bucket", "served", "fallback", "ttft", "tokens", "response_id", "trace_id"}
     assert (line["outcome"], line["attempts"]) == ("bad_request", [])
 
 

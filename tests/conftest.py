@@ -1,11 +1,21 @@
 """Stores that any test may ask for: a SQLite file, and a database on a real PostgreSQL server."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.postgres import PostgresServer
+
+
+@pytest.fixture(autouse=True)
+def log_level() -> Iterator[None]:
+    """A policy sets the level of the process's log: not that of the next test."""
+    logger = logging.getLogger("splitlane")
+    level = logger.level
+    yield
+    logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")

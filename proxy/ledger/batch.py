@@ -16,7 +16,8 @@ class Batch(NamedTuple):
 
 def prepare(database: Database) -> None:
     """What a connection needs before the first batch."""
-    database.execute(statements.CREATE_BATCH)
+    for statement in statements.CREATE_BATCH:
+        database.execute(statement)
 
 
 def write(database: Database, batch: Batch, proxy: str, now: float) -> int:
@@ -44,13 +45,10 @@ def write(database: Database, batch: Batch, proxy: str, now: float) -> int:
 def _write(database: Database, batch: Batch, proxy: str, now: float) -> None:
     if not database.execute(statements.NAME_BATCH, (batch.id, now)):
         return  # it was committed, and the answer to that was lost
-    try:
-        document = (b"[" + b",".join(batch.rows) + b"]").decode()
-    except UnicodeDecodeError as error:
-        raise RowRejected(str(error)) from None
-    database.execute(statements.EMPTY_BATCH)
-    database.execute(statements.fill_batch(database.dialect), (document,))
-    for statement in statements.spread_batch(database.dialect):
+    for statement in statements.EMPTY_BATCH:
+        database.execute(statement)
+    database.load(batch.rows)
+    for statement in statements.SPREAD_BATCH:
         database.execute(statement)
     database.execute(statements.ADD_SPEND, (proxy,))
 

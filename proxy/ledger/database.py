@@ -1,12 +1,12 @@
 """What the ledger asks of a database.  `sqlite.py` and `postgres.py` are the two there are.
 
 Statements are the same for both: `?` stands for a parameter, upserts are `ON CONFLICT`, and a
-`SELECT` in front of one has a `WHERE`.  The few words in which they differ are their `Dialect`.
+`SELECT` in front of one has a `WHERE`.
 """
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 Row = tuple[Any, ...]
 
@@ -19,26 +19,23 @@ class RowRejected(Exception):  # noqa: N818 the row's fault, not the database's
     """The database is well, and will not take what it was given."""
 
 
-class Dialect(NamedTuple):
-    """Words that differ."""
-
-    bare: str  # after a table's definition: no hidden row number
-    exclusive: str  # a statement that keeps other proxies out until the transaction ends; may be empty
-    elements: str  # FROM: the elements of the JSON array {array}, as {alias}.value and {alias}.key
-    first_key: int  # the key of an array's first element
-    item: str  # an expression: item {index} of the JSON array {alias}.value as SQL type {type}
-
-
 class Database(Protocol):
     """One connection, used by one thread."""
 
-    dialect: Dialect
+    bare: str  # what follows a table's definition: that it has no hidden row number
+    exclusive: str  # a statement that keeps other proxies out until the transaction ends; empty: each does
 
     def transaction(self) -> AbstractContextManager[None]:
         """All or nothing: committed at its end, rolled back where it raises."""
 
     def execute(self, statement: str, parameters: Sequence[object] = ()) -> list[Row]:
         """The rows.  Raises DatabaseUnavailable, RowRejected."""
+
+    def load(self, rows: Sequence[bytes]) -> None:
+        """Put rows, as `row` makes them, into the tables `batch` and `batch_attempts`.
+
+        Raises DatabaseUnavailable, RowRejected.
+        """
 
     @property
     def lost(self) -> bool:

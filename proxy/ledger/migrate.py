@@ -11,13 +11,13 @@ class NewerSchema(DatabaseUnavailable):
 def migrate(database: Database) -> None:
     """Run what has not been run.  Raises DatabaseUnavailable: also where the database is newer than we are."""
     with database.transaction():
-        if database.dialect.exclusive:
-            database.execute(database.dialect.exclusive)
+        if database.exclusive:
+            database.execute(database.exclusive)
         database.execute("CREATE TABLE IF NOT EXISTS schema_version (version integer NOT NULL)")
         found = version_of(database)
         for version, statements in enumerate(MIGRATIONS[found:], found + 1):
             for statement in statements:
-                database.execute(statement.format(bare=database.dialect.bare))
+                database.execute(statement.format(bare=database.bare))
             database.execute("DELETE FROM schema_version")
             database.execute("INSERT INTO schema_version VALUES (?)", (version,))
 

@@ -6,14 +6,19 @@ from collections.abc import Iterator, Sequence
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from proxy.ledger.database import DatabaseUnavailable, Dialect, Row, RowRejected
+from proxy.ledger.database import DatabaseUnavailable, Row, RowRejected
+from proxy.ledger.row import ATTEMPT_COLUMNS, COLUMNS
 
-DIALECT = Dialect(
-    bare="",
-    exclusive="SELECT pg_advisory_xact_lock(7311422105)",  # a number of our own
-    elements="jsonb_array_elements({array}::jsonb) WITH ORDINALITY AS {alias}(value, key)",
-    first_key=1,
-    item="({alias}.value->>{index})::{type}",
+_ITEMS = ", ".join(f"(rows.value->>{index})::{kind}" for index, (_, kind) in enumerate(COLUMNS))
+_ATTEMPT_ITEMS = ", ".join(f"(attempts.value->>{index})::{kind}" for index, (_, kind) in enumerate(ATTEMPT_COLUMNS))
+# The server takes the rows apart: each statement has all of them as one JSON array.
+LOAD = (
+    f"INSERT INTO batch SELECT {_ITEMS} FROM jsonb_array_elements(?::jsonb) AS rows(value)",
+    (
+        f"INSERT INTO batch_attempts SELECT rows.value->>0, attempts.number, {_ATTEMPT_ITEMS}"
+        f" FROM jsonb_array_elements(?::jsonb) AS rows(value), jsonb_array_elements(rows.value->{len(COLUMNS)})"
+        " WITH ORDINALITY AS attempts(value, number)"
+    ),
 )
 
 # A server that hangs is told from a slow one after this many seconds; statements take milliseconds.
@@ -24,7 +29,8 @@ CONNECT = 5
 class PostgresDatabase:
     """A connection to one server."""
 
-    dialect = DIALECT
+    bare = ""
+    exclusive = "SELECT pg_advisory_xact_lock(7311422105)"  # a number of our own
     lost = False  # the server knows where it writes
 
     def __init__(self, url: str, *, read_only: bool = False) -> None:
@@ -66,6 +72,14 @@ class PostgresDatabase:
             raise RowRejected(_told(error)) from None
         except psycopg.Error as error:
             raise DatabaseUnavailable(_told(error)) from None
+
+    def load(self, rows: Sequence[bytes]) -> None:
+        try:
+            document = (b"[" + b",".join(rows) + b"]").decode()
+        except UnicodeDecodeError as error:
+            raise RowRejected(str(error)) from None
+        for statement in LOAD:
+            self.execute(statement, (document,))
 
     def close(self) -> None:
         with contextlib.suppress(psycopg.Error):

@@ -1,4 +1,4 @@
-"""A record as the store's row: one JSON array, in the order of `COLUMNS`.  Pure.
+"""A record as the store's row: one JSON array, in the order of `COLUMNS`, and its attempts.  Pure.
 
 The event loop makes the bytes once; from there on the row is bytes: its size is known, the garbage
 collector never looks at it, and a database takes a thousand of them as one parameter, with no Python
@@ -47,7 +47,19 @@ COLUMNS = (
     ("cost", "double precision"),
     ("stream", "integer"),
     ("response_id", "text"),
-    ("attempts", "text"),  # a JSON array of `[upstream, model, status, failure, started, seconds, input, output, cost]`
+    ("attempts", "integer"),
+)
+# Behind those, a row has an array with one array for each attempt.
+ATTEMPT_COLUMNS = (
+    ("upstream", "text"),
+    ("model", "text"),
+    ("status", "integer"),
+    ("failure", "text"),
+    ("started", "double precision"),
+    ("seconds", "double precision"),
+    ("input", "bigint"),
+    ("output", "bigint"),
+    ("cost", "double precision"),
 )
 
 
@@ -88,6 +100,7 @@ def row_of(record: Record) -> bytes:
             cost,
             int(stream),
             response_id,
+            len(attempts),
             [
                 [
                     attempt.upstream,

@@ -1,46 +1,39 @@
 """A batch of rows into the tables: a handful of statements, whatever the batch's size.  Pure.
 
-The rows come as one JSON array, so that the database's own code takes them apart, without the
-interpreter.  Rows are added in the order of the tables' keys: two proxies that add to the same sums
-never wait for each other in a circle.
+The rows wait in two temporary tables, which each database fills in its own way.  From there they are
+added in the order of the tables' keys: two proxies that add to the same sums never wait for each other
+in a circle.
 """
 
-from functools import cache
-
-from proxy.ledger.database import Dialect
-from proxy.ledger.row import COLUMNS
+from proxy.ledger.row import ATTEMPT_COLUMNS, COLUMNS
 
 _NAMES = [name for name, _ in COLUMNS]
+_KEYS_OF_ATTEMPTS = (("request_id", "text"), ("number", "integer"))
 
-CREATE_BATCH = f"CREATE TEMPORARY TABLE batch ({', '.join(f'{name} {kind}' for name, kind in COLUMNS)})"
-EMPTY_BATCH = "DELETE FROM batch"
+
+def _columns(columns: tuple[tuple[str, str], ...]) -> str:
+    return ", ".join(f"{name} {kind}" for name, kind in columns)
+
+
+CREATE_BATCH = (
+    f"CREATE TEMPORARY TABLE batch ({_columns(COLUMNS)})",
+    f"CREATE TEMPORARY TABLE batch_attempts ({_columns(_KEYS_OF_ATTEMPTS + ATTEMPT_COLUMNS)})",
+)
+EMPTY_BATCH = ("DELETE FROM batch", "DELETE FROM batch_attempts")
 # No row comes back where the batch was written before.
 NAME_BATCH = "INSERT INTO batches (id, time) VALUES (?, ?) ON CONFLICT (id) DO NOTHING RETURNING id"
 
-_REQUESTS = [name for name in _NAMES if name not in ("latency_bin", "ttft_bin", "attempts")]
+_REQUESTS = ", ".join(name for name in _NAMES if name not in ("latency_bin", "ttft_bin"))
+_ATTEMPTS = ", ".join(name for name, _ in _KEYS_OF_ATTEMPTS + ATTEMPT_COLUMNS)
 _COMPARED = "route = 'chat' AND bucket >= 0 AND assignment IN ('finetuned', 'baseline')"
 _OK = "sum(CASE WHEN failure = '' THEN 1 ELSE 0 END)"
 _FALLBACKS = "sum(CASE WHEN fallback <> '' THEN 1 ELSE 0 END)"
 
 
-@cache
-def fill_batch(dialect: Dialect) -> str:
-    """Takes the rows, one JSON array of arrays, as its parameter."""
-    items = ", ".join(
-        dialect.item.format(alias="rows", index=index, type=kind) for index, (_, kind) in enumerate(COLUMNS)
-    )
-    return f"INSERT INTO batch SELECT {items} FROM {dialect.elements.format(array='?', alias='rows')}"
-
-
-@cache
-def spread_batch(dialect: Dialect) -> tuple[str, ...]:
-    """From the batch to the tables, apart from `spend`."""
+def _spread() -> tuple[str, ...]:
     return (
-        (
-            f"INSERT INTO requests ({', '.join(_REQUESTS)}, attempts) SELECT {', '.join(_REQUESTS)}, {_count(dialect)}"
-            " FROM batch WHERE true ORDER BY id ON CONFLICT DO NOTHING"
-        ),
-        _attempts(dialect),
+        f"INSERT INTO requests ({_REQUESTS}) SELECT {_REQUESTS} FROM batch WHERE true ON CONFLICT DO NOTHING",
+        f"INSERT INTO attempts ({_ATTEMPTS}) SELECT {_ATTEMPTS} FROM batch_attempts WHERE true ON CONFLICT DO NOTHING",
         _added_up(
             "rollups",
             ("agent", "salt", "percentage", "bucket", "variant"),
@@ -112,34 +105,6 @@ OTHERS_SPEND = "SELECT hour, agent, sum(cost) FROM spend WHERE hour >= ? AND pro
 KEEP_REJECTED = "INSERT INTO rejected (id, time, error, content) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"
 
 
-def _count(dialect: Dialect) -> str:
-    elements = dialect.elements.format(array="batch.attempts", alias="attempt")
-    return f"(SELECT count(*) FROM {elements})"
-
-
-def _attempts(dialect: Dialect) -> str:
-    columns = {
-        "upstream": "text",
-        "model": "text",
-        "status": "integer",
-        "failure": "text",
-        "started": "double precision",
-        "seconds": "double precision",
-        "input": "bigint",
-        "output": "bigint",
-        "cost": "double precision",
-    }
-    items = ", ".join(
-        dialect.item.format(alias="attempt", index=index, type=kind) for index, kind in enumerate(columns.values())
-    )
-    elements = dialect.elements.format(array="batch.attempts", alias="attempt")
-    return (
-        f"INSERT INTO attempts (request_id, number, {', '.join(columns)})"
-        f" SELECT batch.id, attempt.key - {dialect.first_key - 1}, {items} FROM batch, {elements}"
-        " WHERE true ON CONFLICT DO NOTHING"
-    )
-
-
 def _added_up(table: str, keys: tuple[str, ...], sums: dict[str, str], where: str) -> str:
     """Sums over groups, added to what is there; `last_…` is not a sum but the latest."""
     names, key = ", ".join((*keys, *sums)), ", ".join(keys)
@@ -162,3 +127,7 @@ def _counted(table: str, kind: str, column: str, source: str, where: str) -> str
         f" GROUP BY {keys}, {source} ORDER BY {keys}, {source}"
         f" ON CONFLICT ({keys}, kind, {column}) DO UPDATE SET requests = {table}.requests + excluded.requests"
     )
+
+
+# From the batch to the tables, apart from `spend`.
+SPREAD_BATCH = _spread()

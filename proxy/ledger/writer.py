@@ -6,7 +6,9 @@
 """
 
 import logging
+import os
 import secrets
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -33,10 +35,18 @@ SOONEST, LATEST = 0.1, 5.0
 # Seconds between two looks at what others have spent, and between two rounds of forgetting.
 LOOK_EVERY = 1.0
 FORGET_EVERY = 60.0
+# The lowest priority there is.
+NICE = 19
 # An outage that lasts is told again after so many seconds.
 TELL_EVERY = 60.0
 
 Spent = Mapping[tuple[int, str], float]  # US dollars by Unix hour and agent
+
+
+def give_way() -> None:
+    """Let this thread run when no other wants to: where there is one core, requests come first, and the queue holds."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
 
 
 class Writer:
@@ -78,6 +88,7 @@ class Writer:
         self._thread.join(within + POLL)
 
     def _run(self) -> None:
+        give_way()
         pause = SOONEST
         while not self._finished():
             try:

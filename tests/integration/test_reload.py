@@ -287,7 +287,7 @@ async def test_no_answer_and_no_log_has_a_secret_or_a_user(tmp_path: Path, caplo
             "other": {"base_url": "http://127.0.0.1:1", "api_key": "${KEY}"},
         },
         "default_upstream": "up",
-        "store": {"url": f"postgresql://u:{SECRET}@db/x"},
+        "store": {"url": f"postgresql://u:{SECRET}@127.0.0.1:1/x", "unit_key": f"{SECRET}{'k' * 32}"},
         "alerting": {"slack_webhook": f"https://hooks.example/{SECRET}"},
     }
     path = write_policy(tmp_path, "", **secrets)

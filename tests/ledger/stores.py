@@ -18,7 +18,7 @@ HOUR = 3600
 START = 1_700_000_000.0 // HOUR * HOUR
 SALT = "qa_agent/ft:m"
 
-_NOT_STORED = ("attempts", "latency_bin", "ttft_bin")
+_NOT_STORED = ("latency_bin", "ttft_bin")
 _SUMMED = ("latency", "input", "output", "cached", "reasoning", "estimated", "cost")
 
 
@@ -86,9 +86,9 @@ def insert(database: Database, records: Iterable[Record]) -> None:
 
 
 def _insert(database: Database, each: Record) -> None:
-    row = dict(zip((name for name, _ in COLUMNS), orjson.loads(row_of(each)), strict=True))
+    row = dict(zip((name for name, _ in COLUMNS), orjson.loads(row_of(each)), strict=False))
     stored = {name: value for name, value in row.items() if name not in _NOT_STORED}
-    _add(database, "requests", {**stored, "attempts": len(row["attempts"])}, {})
+    _add(database, "requests", stored, {})
     if row["route"] != "chat":
         return
     counts = {

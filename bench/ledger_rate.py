@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 from proxy.exchange.call import RequestIds
 from proxy.ledger.queue import Queue, Waiting
-from proxy.ledger.row import row_of
+from proxy.ledger.row import Row, row_of
 from proxy.ledger.writer import Writer
 from proxy.policy.snapshot import StorePolicy
 from proxy.words import Assignment, Attempt, Decision, Record, Usage, Variant
@@ -57,10 +57,10 @@ def measure(records: list[Record], url: str) -> None:
     started = time.perf_counter()
     rows = [row_of(record) for record in records]
     made_in = time.perf_counter() - started
-    queue = Queue(max_rows=len(rows), max_bytes=1 << 40)
+    queue: Queue[Row] = Queue(max_rows=len(rows), max_bytes=1 << 40)
     started = time.perf_counter()
     for row in rows:
-        queue.put(row)
+        queue.put(row, row.size)
     queued_in = time.perf_counter() - started
     waiting = Waiting()
     waiting.records = queue
@@ -73,7 +73,7 @@ def measure(records: list[Record], url: str) -> None:
     written = queue.written
     writer.close(5.0)
     each = 1e6 / len(records)
-    size = sum(map(len, rows)) / len(rows)
+    size = sum(row.size for row in rows) / len(rows)
     print(f"{made_in * each:.2f} us to make a row of {size:.0f} bytes, {queued_in * each:.2f} us to queue it")
     print(f"{written} records written in {written_in:.1f} s: {written / written_in:,.0f} a second")
 

@@ -5,17 +5,12 @@ import sys
 from proxy.cli import main
 from proxy.ledger import Sink
 from proxy.listener.service import Service
-from proxy.words import Record
 
 
-def _nobody(record: Record) -> None:
-    """Take it, and do nothing."""
-
-
-def _no_sink(*_: object) -> Sink:
-    return _nobody
+def _nobody(*_: object) -> tuple[Sink, ...]:
+    return ()
 
 
 if __name__ == "__main__":
-    Service._sink = _no_sink  # type: ignore[method-assign,assignment]
+    Service._sinks = _nobody  # type: ignore[method-assign,assignment]
     sys.exit(main())

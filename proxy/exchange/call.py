@@ -103,7 +103,8 @@ class CallState:
                 return
         cost = 0.0 if target.price is None else target.price.of(usage)
         self.cost += cost
-        attempts[-1] = attempts[-1]._replace(usage=usage, cost=cost)
+        upstream, model, status, failure, started, seconds, _, _, span = attempts[-1]
+        attempts[-1] = Attempt(upstream, model, status, failure, started, seconds, usage, cost, span)
 
     def _estimated(self, reply: Reply, usage: Usage | None) -> Usage | None:
         """An answer without usage has been billed all the same: about four bytes a token."""
@@ -155,7 +156,7 @@ class CallState:
             _sum(self.attempts),
             self.cost,
             "" if reply is None else reply.response_id,
-            blake2b(user, key=unit_key, digest_size=16).hexdigest() if user and unit_key else "",
+            _unit(user, unit_key) if user and unit_key else "",
             self.stream,
             self.adapted,
             self.trace,
@@ -169,6 +170,21 @@ def _sum(attempts: list[Attempt]) -> Usage | None:
         if usage is not None:
             total = usage if total is None else total.plus(usage)
     return total
+
+
+# The same users come again and again.
+_units: dict[tuple[bytes, bytes], str] = {}
+_UNITS_KEPT = 4096
+
+
+def _unit(user: bytes, key: bytes) -> str:
+    """Who it is, to nobody without the key."""
+    unit = _units.get((key, user))
+    if unit is None:
+        if len(_units) >= _UNITS_KEPT:
+            _units.clear()
+        unit = _units[key, user] = blake2b(user, key=key, digest_size=16).hexdigest()
+    return unit
 
 
 # Apart from the request's id, the same few answers to "who served this" come again and again.

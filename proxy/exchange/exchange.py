@@ -43,7 +43,9 @@ _CODING = bad_request("the only transfer coding supported is `chunked`")
 class Exchange:
     """Serves requests; owns what outlives them: pools, breakers, counters of what is in flight."""
 
-    def __init__(self, policy: Policy, sink: Sink, loop: asyncio.AbstractEventLoop, outbox: Outbox) -> None:
+    def __init__(
+        self, policy: Policy, sinks: tuple[Sink, ...], loop: asyncio.AbstractEventLoop, outbox: Outbox
+    ) -> None:
         self.policy = policy  # the active one; a request takes it once
         self.pools = Pools(loop, outbox)
         self.pools.keep(policy.upstreams.values())
@@ -54,7 +56,7 @@ class Exchange:
         self._sorter_policy: IdentityPolicy | None = None
         self._sorter = RequestSorter(frozenset(), forward=False)
         self._settled: list[CallState] = []
-        self.sink = sink
+        self.sinks = sinks  # who gets each record
         self.feedback: FeedbackSink | None = None  # None: there is no store
         self.unit_key = b""  # hashes users in records; empty: it does not
         self.trace_share: float | None = None  # of the requests whose caller does not decide; None: tracing is off
@@ -263,10 +265,13 @@ class Exchange:
             self.flush()
 
     def flush(self) -> None:
-        """Hand the records of settled requests to the sink."""
+        """Hand the records of settled requests to the sinks."""
         settled, self._settled = self._settled, []
+        sinks = self.sinks
         for call in settled:
-            self.sink(call.record(self.unit_key))
+            record = call.record(self.unit_key)
+            for sink in sinks:
+                sink(record)
 
 
 def _seconds(value: bytes) -> float:

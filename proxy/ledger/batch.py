@@ -5,13 +5,14 @@ from typing import NamedTuple
 
 from proxy.ledger import statements
 from proxy.ledger.database import Database, RowRejected
+from proxy.ledger.row import Row
 
 
 class Batch(NamedTuple):
     """Rows that are written together; the id makes a second sending count once."""
 
     id: str
-    rows: Sequence[bytes]
+    rows: Sequence[Row]
 
 
 def prepare(database: Database) -> None:
@@ -54,5 +55,5 @@ def _write(database: Database, batch: Batch, proxy: str, now: float) -> None:
 
 
 def _keep_aside(database: Database, batch: Batch, error: str, now: float) -> None:
-    content = batch.rows[0].decode("utf-8", "backslashreplace").replace("\0", "\\0")
+    content = ascii(batch.rows[0])
     database.execute(statements.KEEP_REJECTED, (batch.id, now, error, content))

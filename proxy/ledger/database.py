@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-Row = tuple[Any, ...]
+from proxy.ledger.row import Row
+
+Answer = tuple[Any, ...]
 
 
 class DatabaseUnavailable(Exception):  # noqa: N818 it passes by itself, more often than not
@@ -28,10 +30,10 @@ class Database(Protocol):
     def transaction(self) -> AbstractContextManager[None]:
         """All or nothing: committed at its end, rolled back where it raises."""
 
-    def execute(self, statement: str, parameters: Sequence[object] = ()) -> list[Row]:
+    def execute(self, statement: str, parameters: Sequence[object] = ()) -> list[Answer]:
         """The rows.  Raises DatabaseUnavailable, RowRejected."""
 
-    def load(self, rows: Sequence[bytes]) -> None:
+    def load(self, rows: Sequence[Row]) -> None:
         """Put rows, as `row` makes them, into the tables `batch` and `batch_attempts`.
 
         Raises DatabaseUnavailable, RowRejected.

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import orjson
 
-from proxy.ledger.database import Database, Row
+from proxy.ledger.database import Answer, Database
 from proxy.words import Feedback
 
 # How long a request may be unknown, seconds.
@@ -96,8 +96,8 @@ def _add(database: Database, ratings: list[tuple[_Request, float]]) -> None:
     latest = {request.id: score for request, score in ratings}
     if latest:
         database.execute(_SCORE.format(_rows(len(latest), 2)), tuple(chain.from_iterable(latest.items())))
-    stages: dict[Row, tuple[int, float]] = {}
-    hours: dict[Row, tuple[int, float]] = {}
+    stages: dict[Answer, tuple[int, float]] = {}
+    hours: dict[Answer, tuple[int, float]] = {}
     for request, score in ratings:
         _, _, route, hour, agent, salt, percentage, bucket, assignment, variant = request
         if route != "chat":
@@ -112,7 +112,7 @@ def _add(database: Database, ratings: list[tuple[_Request, float]]) -> None:
             database.execute(statement.format(_rows(len(sums), columns)), values)
 
 
-def _count(sums: dict[Row, tuple[int, float]], key: Row, score: float) -> None:
+def _count(sums: dict[Answer, tuple[int, float]], key: Answer, score: float) -> None:
     rated, total = sums.get(key, (0, 0.0))
     sums[key] = rated + 1, total + score
 

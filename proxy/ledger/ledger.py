@@ -43,11 +43,13 @@ class Ledger:
 
     def settle(self, record: Record) -> None:
         """Keep a record; where there is no room, count that it was dropped."""
-        self._waiting.records.put(row_of(record))
+        row = row_of(record)
+        self._waiting.records.put(row, row.size)
 
     def rate(self, feedback: Feedback) -> None:
         """Keep a feedback, which finds its request in the store."""
-        self._waiting.feedback.put(feedback_row(feedback))
+        row = feedback_row(feedback)
+        self._waiting.feedback.put(row, len(row))
 
     async def follow(self, store: StorePolicy) -> None:
         """Keep records in `store` from now on, and wait a little for it to open."""

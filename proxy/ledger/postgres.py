@@ -3,23 +3,22 @@
 import contextlib
 from collections.abc import Iterator, Sequence
 
+import orjson
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from proxy.ledger.database import DatabaseUnavailable, Row, RowRejected
-from proxy.ledger.row import ATTEMPT_COLUMNS, COLUMNS
+from proxy.ledger.database import Answer, DatabaseUnavailable, RowRejected
+from proxy.ledger.row import ATTEMPT_COLUMNS, COLUMNS, Row, Values
 
-_ITEMS = ", ".join(f"(rows.value->>{index})::{kind}" for index, (_, kind) in enumerate(COLUMNS))
-_ATTEMPT_ITEMS = ", ".join(f"(attempts.value->>{index})::{kind}" for index, (_, kind) in enumerate(ATTEMPT_COLUMNS))
+
 # The server takes the rows apart: each statement has all of them as one JSON array.
-LOAD = (
-    f"INSERT INTO batch SELECT {_ITEMS} FROM jsonb_array_elements(?::jsonb) AS rows(value)",
-    (
-        f"INSERT INTO batch_attempts SELECT rows.value->>0, attempts.number, {_ATTEMPT_ITEMS}"
-        f" FROM jsonb_array_elements(?::jsonb) AS rows(value), jsonb_array_elements(rows.value->{len(COLUMNS)})"
-        " WITH ORDINALITY AS attempts(value, number)"
-    ),
-)
+def _load(table: str, columns: tuple[tuple[str, str], ...]) -> str:
+    items = ", ".join(f"(rows.value->>{index})::{kind}" for index, (_, kind) in enumerate(columns))
+    return f"INSERT INTO {table} SELECT {items} FROM jsonb_array_elements(?::jsonb) AS rows(value)"
+
+
+LOAD = _load("batch", COLUMNS)
+LOAD_ATTEMPTS = _load("batch_attempts", ATTEMPT_COLUMNS)
 
 # A server that hangs is told from a slow one after this many seconds; statements take milliseconds.
 PATIENCE = 10
@@ -63,7 +62,7 @@ class PostgresDatabase:
         except psycopg.Error as error:
             raise DatabaseUnavailable(_told(error)) from None
 
-    def execute(self, statement: str, parameters: Sequence[object] = ()) -> list[Row]:
+    def execute(self, statement: str, parameters: Sequence[object] = ()) -> list[Answer]:
         query = statement.replace("?", "%s")
         try:
             cursor = self._connection.execute(query, parameters)
@@ -73,13 +72,16 @@ class PostgresDatabase:
         except psycopg.Error as error:
             raise DatabaseUnavailable(_told(error)) from None
 
-    def load(self, rows: Sequence[bytes]) -> None:
+    def load(self, rows: Sequence[Row]) -> None:
+        self._insert(LOAD, [row.columns for row in rows])
+        self._insert(LOAD_ATTEMPTS, [attempt for row in rows for attempt in row.attempts])
+
+    def _insert(self, statement: str, rows: list[Values]) -> None:
         try:
-            document = (b"[" + b",".join(rows) + b"]").decode()
-        except UnicodeDecodeError as error:
+            document = orjson.dumps(rows).decode()
+        except orjson.JSONEncodeError as error:
             raise RowRejected(str(error)) from None
-        for statement in LOAD:
-            self.execute(statement, (document,))
+        self.execute(statement, (document,))
 
     def close(self) -> None:
         with contextlib.suppress(psycopg.Error):

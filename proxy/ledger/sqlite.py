@@ -11,13 +11,11 @@ import logging
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
-import orjson
-
-from proxy.ledger.database import DatabaseUnavailable, Row, RowRejected
-from proxy.ledger.row import ATTEMPT_COLUMNS, COLUMNS
+from proxy.ledger.database import Answer, DatabaseUnavailable, RowRejected
+from proxy.ledger.row import ATTEMPT_COLUMNS, COLUMNS, Row, Values
 
 log = logging.getLogger("splitlane.ledger")
 
@@ -96,10 +94,10 @@ class SqliteDatabase:
                 self._connection.rollback()
             raise
 
-    def execute(self, statement: str, parameters: Sequence[object] = ()) -> list[Row]:
+    def execute(self, statement: str, parameters: Sequence[object] = ()) -> list[Answer]:
         try:
             return self._connection.execute(statement, parameters).fetchall()
-        except (sqlite3.IntegrityError, sqlite3.DataError, OverflowError) as error:
+        except (sqlite3.IntegrityError, sqlite3.DataError, OverflowError, UnicodeEncodeError) as error:
             raise RowRejected(str(error)) from None
         except sqlite3.Error as error:
             text = str(error)
@@ -108,26 +106,23 @@ class SqliteDatabase:
             corrupt = getattr(error, "sqlite_errorname", "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))
             raise (DatabaseCorrupt if corrupt else DatabaseUnavailable)(f"{self.path}: {text}") from None
 
-    def load(self, rows: Sequence[bytes]) -> None:
+    def load(self, rows: Sequence[Row]) -> None:
         for start in range(0, len(rows), BOUND):
-            batch: list[Any] = []
-            attempts: list[Any] = []
-            for request_id, *values, tried in _parsed(rows[start : start + BOUND]):
-                batch += (request_id, *values)
-                for number, attempt in enumerate(tried, 1):
-                    attempts += (request_id, number, *attempt)
-            self._insert("batch", len(COLUMNS), batch)
-            self._insert("batch_attempts", 2 + len(ATTEMPT_COLUMNS), attempts)
+            some = rows[start : start + BOUND]
+            self._insert("batch", COLUMNS, [row.columns for row in some])
+            self._insert("batch_attempts", ATTEMPT_COLUMNS, [attempt for row in some for attempt in row.attempts])
 
-    def _insert(self, table: str, width: int, values: list[Any]) -> None:
-        """As many rows as `values` has, in statements whose sizes are powers of two: those are kept prepared."""
-        left, start = len(values) // width, 0
-        row = f"({', '.join('?' * width)})"
+    def _insert(self, table: str, columns: tuple[tuple[str, str], ...], rows: list[Values]) -> None:
+        """In statements whose sizes are powers of two: those are kept prepared."""
+        one = f"({', '.join('?' * len(columns))})"
+        left, start = len(rows), 0
         while left:
             count = 1 << (left.bit_length() - 1)
-            end = start + count * width
-            self.execute(f"INSERT INTO {table} VALUES {', '.join([row] * count)}", values[start:end])
-            left, start = left - count, end
+            values = list(chain.from_iterable(rows[start : start + count]))
+            if len(values) != count * len(columns):
+                raise RowRejected(f"not {len(columns)} values in each row")
+            self.execute(f"INSERT INTO {table} VALUES {', '.join([one] * count)}", values)
+            left, start = left - count, start + count
 
     @property
     def lost(self) -> bool:
@@ -166,18 +161,6 @@ def _set_aside(path: Path, fault: str) -> None:
     except OSError as error:
         raise DatabaseUnavailable(f"{path}: {error}") from None
     log.error("%s is not a sound database (%s): moved to %s, a new one is begun", path, fault, aside.name)
-
-
-def _parsed(rows: Sequence[bytes]) -> list[list[Any]]:
-    try:
-        parsed: list[list[Any]] = orjson.loads(b"[" + b",".join(rows) + b"]")
-    except orjson.JSONDecodeError as error:
-        raise RowRejected(str(error)) from None
-    for row in parsed:
-        sound = len(row) == len(COLUMNS) + 1 and all(len(attempt) == len(ATTEMPT_COLUMNS) for attempt in row[-1])
-        if not sound:
-            raise RowRejected("not a record's row")
-    return parsed
 
 
 def _identity(path: Path) -> tuple[int, int]:

@@ -8,7 +8,6 @@ in a circle.
 from proxy.ledger.row import ATTEMPT_COLUMNS, COLUMNS
 
 _NAMES = [name for name, _ in COLUMNS]
-_KEYS_OF_ATTEMPTS = (("request_id", "text"), ("number", "integer"))
 
 
 def _columns(columns: tuple[tuple[str, str], ...]) -> str:
@@ -17,14 +16,14 @@ def _columns(columns: tuple[tuple[str, str], ...]) -> str:
 
 CREATE_BATCH = (
     f"CREATE TEMPORARY TABLE batch ({_columns(COLUMNS)})",
-    f"CREATE TEMPORARY TABLE batch_attempts ({_columns(_KEYS_OF_ATTEMPTS + ATTEMPT_COLUMNS)})",
+    f"CREATE TEMPORARY TABLE batch_attempts ({_columns(ATTEMPT_COLUMNS)})",
 )
 EMPTY_BATCH = ("DELETE FROM batch", "DELETE FROM batch_attempts")
 # No row comes back where the batch was written before.
 NAME_BATCH = "INSERT INTO batches (id, time) VALUES (?, ?) ON CONFLICT (id) DO NOTHING RETURNING id"
 
 _REQUESTS = ", ".join(name for name in _NAMES if name not in ("latency_bin", "ttft_bin"))
-_ATTEMPTS = ", ".join(name for name, _ in _KEYS_OF_ATTEMPTS + ATTEMPT_COLUMNS)
+_ATTEMPTS = ", ".join(name for name, _ in ATTEMPT_COLUMNS)
 _COMPARED = "route = 'chat' AND bucket >= 0 AND assignment IN ('finetuned', 'baseline')"
 _OK = "sum(CASE WHEN failure = '' THEN 1 ELSE 0 END)"
 _FALLBACKS = "sum(CASE WHEN fallback <> '' THEN 1 ELSE 0 END)"

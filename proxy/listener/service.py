@@ -28,7 +28,6 @@ from proxy.telemetry.access import AccessLog
 from proxy.telemetry.lines import standard_error
 from proxy.telemetry.log import follow, log_lines
 from proxy.telemetry.metrics import Metrics, gauge
-from proxy.words import Record
 
 log = logging.getLogger("splitlane.listener")
 
@@ -65,7 +64,7 @@ class Service:
         self._access = AccessLog(standard_error)
         self.export = Export(self.metrics)
         outbox = Outbox(self._loop)
-        self.exchange = Exchange(policy, self.metrics.settle, self._loop, outbox)
+        self.exchange = Exchange(policy, (self.metrics.settle,), self._loop, outbox)
         self.ledger = Ledger(self._loop, self._hash_users_with, self.exchange.budgets.others)
         store.on_swap = self._adopt
         self._known_cache: tuple[Policy, frozenset[str]] = (policy, _models(policy))
@@ -223,11 +222,11 @@ class Service:
         url = policy.store.url
         self.export.adopt(policy)
         self.exchange.trace_share = self.export.trace_share
-        self.exchange.sink = self._sink(policy)
+        self.exchange.sinks = self._sinks(policy)
         self.exchange.feedback = None if url is None else self.ledger.rate
         self.exchange.budgets.kept_in = "process" if url is None else kind_of(url)
 
-    def _sink(self, policy: Policy) -> Sink:
+    def _sinks(self, policy: Policy) -> tuple[Sink, ...]:
         """Where records go under `policy`."""
         sinks = [self.metrics.settle, *self._given_sinks, *self.export.sinks]
         told = policy.observability
@@ -235,7 +234,7 @@ class Service:
             sinks.append(self._access.settle)
         if policy.store.url is not None:
             sinks.append(self.ledger.settle)
-        return _all_of(sinks)
+        return tuple(sinks)
 
     def _flush(self, due: float) -> None:
         """Every `FLUSH_EVERY` seconds; at `due`, of `perf_counter`, where the loop is idle."""
@@ -287,18 +286,6 @@ class Service:
             "splitlane_log_dropped", "Log lines that nobody took from standard error in time.", value=log_lines.dropped
         )
         yield from self._access.collect()
-
-
-def _all_of(sinks: list[Sink]) -> Sink:
-    """One call for all: a lone sink itself."""
-    if len(sinks) == 1:
-        return sinks[0]
-
-    def settle(record: Record) -> None:
-        for sink in sinks:
-            sink(record)
-
-    return settle
 
 
 def _models(policy: Policy) -> frozenset[str]:

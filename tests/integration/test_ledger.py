@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from proxy.ledger.database import Row
+from proxy.ledger.database import Answer
 from proxy.ledger.open import open_database
 from proxy.ledger.writer import MAX_BATCH
 from proxy.stub import Stub, StubConfig
@@ -25,7 +25,7 @@ KEY = "0123456789abcdef" * 4
 PRICES = {"*": {"input": 1000.0, "output": 2000.0}}
 
 
-def query(url: str, statement: str) -> list[Row]:
+def query(url: str, statement: str) -> list[Answer]:
     database = open_database(url, read_only=True)
     try:
         return database.execute(statement)

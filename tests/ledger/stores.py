@@ -5,8 +5,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from proxy.ledger.database import Database
 from proxy.ledger.migrate import migrate
 from proxy.ledger.open import open_database
@@ -86,7 +84,7 @@ def insert(database: Database, records: Iterable[Record]) -> None:
 
 
 def _insert(database: Database, each: Record) -> None:
-    row = dict(zip((name for name, _ in COLUMNS), orjson.loads(row_of(each)), strict=False))
+    row: dict[str, Any] = dict(zip((name for name, _ in COLUMNS), row_of(each).columns, strict=True))
     stored = {name: value for name, value in row.items() if name not in _NOT_STORED}
     _add(database, "requests", stored, {})
     if row["route"] != "chat":

@@ -1,26 +1,29 @@
 """A record as the store's row.  Histogram bins: the promised error."""
 
-import orjson
+import sys
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.ledger.row import BIN_GROWTH, COLUMNS, FIRST_BIN, bin_of, middle_of, row_of
+from proxy.ledger.row import BIN_GROWTH, COLUMNS, FIRST_BIN, Row, bin_of, middle_of, row_of
 from proxy.words import Attempt, Failure
 from tests.ledger.records import HOUR, record
 
 
-def fields(row: bytes) -> dict[str, object]:
-    return dict(zip((*(name for name, _ in COLUMNS), "tried"), orjson.loads(row), strict=True))
+def fields(row: Row) -> dict[str, object]:
+    return dict(zip((name for name, _ in COLUMNS), row.columns, strict=True))
 
 
 def test_row_has_a_value_for_every_column_and_none_of_the_clients_words() -> None:
-    row = fields(row_of(record()))
+    made = row_of(record())
+    row = fields(made)
     assert row["hour"] == HOUR
     assert row["unit"] == "a" * 32
     assert row["first_ok"] == 1
     assert (row["ttft"], row["ttft_bin"]) == (None, None)
     assert row["attempts"] == 1
-    assert row["tried"] == [["up", "m", 200, "", 0.001, 0.4, 100, 50, 0.25]]
+    assert made.attempts == ((row["id"], 1, "up", "m", 200, "", 0.001, 0.4, 100, 50, 0.25),)
+    assert {type(value) for value in (*made.columns, *made.attempts[0])} <= {str, int, float, type(None)}
 
 
 def test_first_attempt_counts_only_where_it_alone_was_needed() -> None:
@@ -43,3 +46,11 @@ def test_middle_of_a_bin_is_within_two_and_a_half_per_cent_of_what_fell_into_it(
 def test_bins_rise_with_time(one: float, other: float) -> None:
     assert (bin_of(one) <= bin_of(other)) or one > other
     assert BIN_GROWTH > 1
+
+
+def test_size_of_a_row_is_about_what_it_takes_in_memory() -> None:
+    for number in (1, 3):
+        row = row_of(record(attempts=record().attempts * number))
+        values = {id(value): sys.getsizeof(value) for value in (*row.columns, *(v for a in row.attempts for v in a))}
+        tuples = sys.getsizeof(row) + sys.getsizeof(row.columns) + sum(map(sys.getsizeof, row.attempts))
+        assert 0.4 < (sum(values.values()) + tuples) / row.size < 2.5

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from proxy.ledger.queue import Queue, Waiting
-from proxy.ledger.row import row_of
+from proxy.ledger.row import Row, row_of
 from proxy.ledger.writer import Spent, Writer
 from proxy.policy.snapshot import StorePolicy
 from tests.ledger.records import NOW, count, keep, opened, record
@@ -21,7 +21,7 @@ KEY = b"k" * 32
 class Running:
     """A writer at work."""
 
-    def __init__(self, url: str, queue: Queue | None = None, retention: float = 1e9) -> None:
+    def __init__(self, url: str, queue: Queue[Row] | None = None, retention: float = 1e9) -> None:
         waiting = Waiting()
         if queue is not None:
             waiting.records = queue
@@ -34,14 +34,15 @@ class Running:
 
     def put(self, number: int = 1) -> None:
         for _ in range(number):
-            self.queue.put(row_of(record(time=time.time())))
+            row = row_of(record(time=time.time()))
+            self.queue.put(row, row.size)
 
     def settled(self) -> bool:
         return self.queue.queued == 0
 
 
 @contextmanager
-def writing(url: str, queue: Queue | None = None, retention: float = 1e9) -> Iterator[Running]:
+def writing(url: str, queue: Queue[Row] | None = None, retention: float = 1e9) -> Iterator[Running]:
     running = Running(url, queue, retention)
     running.writer.start()
     try:
@@ -181,7 +182,7 @@ def test_folder_that_cannot_be_written_is_told_once_and_tried_again(
 
 def test_store_that_is_away_holds_no_more_than_the_queues_bounds(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("")
-    queue = Queue(max_rows=50)
+    queue: Queue[Row] = Queue(max_rows=50)
     with writing(f"sqlite:///{tmp_path}/data/x.db", queue) as running:
         running.put(200)
         assert queue.dropped == 150

@@ -12,9 +12,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from proxy.exchange.call import RequestIds
-from proxy.ledger.queue import Queue, Waiting
-from proxy.ledger.row import Row, row_of
-from proxy.ledger.writer import Writer
+from proxy.ledger import writer
+from proxy.ledger.batch import Batch, Kept
+from proxy.ledger.feedback import Joined
+from proxy.ledger.frames import frame
+from proxy.ledger.ledger import MAX_BATCH
+from proxy.ledger.queue import Queue
+from proxy.ledger.row import Row, row_of, size_of
+from proxy.ledger.writer import Spent
 from proxy.policy.snapshot import StorePolicy
 from proxy.words import Assignment, Attempt, Decision, Record, Usage, Variant
 
@@ -53,6 +58,34 @@ def made(user: int) -> Record:
 _ids = RequestIds()
 
 
+class Batches:
+    """All of them at once; and who hears of them."""
+
+    ended = True
+
+    def __init__(self, rows: list[Row]) -> None:
+        cuts = range(0, len(rows), MAX_BATCH)
+        self._left = [Batch(f"b{start}", rows[start : start + MAX_BATCH]) for start in reversed(cuts)]
+        self.kept = 0
+
+    def take(self) -> Batch | None:
+        return self._left.pop() if self._left else None
+
+    def wait(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def rest(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def written(self, batch: Batch, kept: Kept) -> None:
+        self.kept += kept.rows
+
+    def opened(self, key: bytes) -> None: ...
+    def spent(self, spent: Spent) -> None: ...
+    def joined(self, joined: Joined) -> None: ...
+    def away(self) -> None: ...
+
+
 def measure(records: list[Record], url: str) -> None:
     started = time.perf_counter()
     rows = [row_of(record) for record in records]
@@ -60,22 +93,22 @@ def measure(records: list[Record], url: str) -> None:
     queue: Queue[Row] = Queue(max_rows=len(rows), max_bytes=1 << 40)
     started = time.perf_counter()
     for row in rows:
-        queue.put(row, row.size)
+        queue.put(row, size_of(row))
     queued_in = time.perf_counter() - started
-    waiting = Waiting()
-    waiting.records = queue
-    writer = Writer(StorePolicy(url, 1e9, KEY), waiting, lambda key: None, lambda spent: None)
     started = time.perf_counter()
-    writer.start()
-    while queue.queued and time.perf_counter() - started < LONGEST:
-        time.sleep(0.01)
-    written_in = time.perf_counter() - started
-    written = queue.written
-    writer.close(5.0)
+    frames = [frame(tuple(Batch("b", rows[start : start + MAX_BATCH]))) for start in range(0, len(rows), MAX_BATCH)]
+    framed_in = time.perf_counter() - started
     each = 1e6 / len(records)
-    size = sum(row.size for row in rows) / len(rows)
-    print(f"{made_in * each:.2f} us to make a row of {size:.0f} bytes, {queued_in * each:.2f} us to queue it")
-    print(f"{written} records written in {written_in:.1f} s: {written / written_in:,.0f} a second")
+    print(
+        f"{made_in * each:.2f} us to make a row, {queued_in * each:.2f} to queue it, {framed_in * each:.2f} to frame it"
+    )
+    print(f"{sum(map(len, frames)) / len(rows):.0f} bytes a row on its way to the writer")
+    batches = Batches(rows)
+    writer.CLOSE_WITHIN = LONGEST
+    started = time.perf_counter()
+    writer.Writer(StorePolicy(url, 1e9, KEY), "bench", batches, batches).run()
+    written_in = time.perf_counter() - started
+    print(f"{batches.kept} records written in {written_in:.1f} s: {batches.kept / written_in:,.0f} a second")
 
 
 if __name__ == "__main__":

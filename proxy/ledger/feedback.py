@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import orjson
 
-from proxy.ledger.database import Answer, Database
+from proxy.ledger.database import Answer, Database, RowRejected
 from proxy.words import Feedback
 
 # How long a request may be unknown, seconds.
@@ -37,8 +37,18 @@ def feedback_row(feedback: Feedback) -> bytes:
 def keep(database: Database, rows: Sequence[bytes]) -> None:
     """Add what is new, as waiting.  In a transaction of the caller's; raises as `execute` does."""
     for start in range(0, len(rows), STEP):
-        some = [orjson.loads(row) for row in rows[start : start + STEP]]
+        some = [_parsed(row) for row in rows[start : start + STEP]]
         database.execute(_KEEP.format(_rows(len(some), 6)), tuple(chain.from_iterable(some)))
+
+
+def _parsed(row: bytes) -> list[object]:
+    try:
+        values: list[object] = orjson.loads(row)
+    except orjson.JSONDecodeError as error:
+        raise RowRejected(str(error)) from None
+    if len(values) != len(Feedback._fields):
+        raise RowRejected("not a feedback's row")
+    return values
 
 
 def join(database: Database, now: float) -> Joined:

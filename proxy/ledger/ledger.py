@@ -1,68 +1,100 @@
-"""The ledger: records in, rows in a store, numbers on how that goes."""
+"""The ledger: records in, batches out to a writer, numbers on how that goes.
+
+A batch is forgotten when the writer says that it is written; a writer that dies is started again, and
+gets what its predecessor did not report.  The batch's id makes what was committed all the same count once.
+"""
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Callable, Iterator
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from proxy.ledger.batch import Batch
 from proxy.ledger.feedback import feedback_row
-from proxy.ledger.queue import Waiting
-from proxy.ledger.row import row_of
-from proxy.ledger.writer import Spent, Writer
+from proxy.ledger.frames import Message
+from proxy.ledger.keeper import Keeper
+from proxy.ledger.queue import Queue
+from proxy.ledger.row import Row, row_of, size_of
+from proxy.ledger.writer import CLOSE_WITHIN, Spent
 from proxy.policy.snapshot import StorePolicy
-from proxy.tasks import blocking
+from proxy.tasks import spawn
 from proxy.words import Feedback, Record
 
 log = logging.getLogger("splitlane.ledger")
 
+# Records in a batch: a fifth of a millisecond of the event loop.
+MAX_BATCH = 512
+# Batches that are on their way at once.
+WINDOW = 8
+# Feedback that waits.
+MAX_FEEDBACK = 20_000
 # Seconds that the start of the process waits for the store: its key, and what was spent before.
 OPEN_WITHIN = 1.0
-# Seconds at the end of the process, or of a store, to write what is left.
-CLOSE_WITHIN = 3.0
+# Seconds at the end for a store that does not even answer.
+HOPELESS = 0.3
+# Seconds before a writer that died is started again: at first, and at most.
+SOONEST, LATEST = 0.2, 5.0
 
 
 class Ledger:
     """Keeps records for the store of the active policy; its methods belong to the event loop."""
 
     def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        on_key: Callable[[bytes], None],
-        on_spent: Callable[[Spent], None] = lambda spent: None,
+        self, loop: asyncio.AbstractEventLoop, on_key: Callable[[bytes], None], on_spent: Callable[[Spent], None]
     ) -> None:
-        """`on_key` gets what hashes users, `on_spent` what other processes spent today: on the event loop."""
+        """`on_key` gets what hashes users, `on_spent` what other processes spent today."""
         self._loop = loop
         self._on_key = on_key
         self._on_spent = on_spent
-        self._opened = asyncio.Event()
-        self._waiting = Waiting()
-        self._writer: Writer | None = None
+        self._proxy = secrets.token_hex(8)  # this life of this process
+        self._records: Queue[Row] = Queue()
+        self._feedback: Queue[bytes] = Queue(max_rows=MAX_FEEDBACK)
+        self._joined = self._unknown = 0
+        self._sent: dict[str, Batch] = {}  # not reported as written
+        self._batches = 0
         self._store: StorePolicy | None = None
+        self._level = "info"
+        self._keeper: Keeper | None = None
+        self._restart: asyncio.TimerHandle | None = None
+        self._pause = SOONEST
+        self._opened = asyncio.Event()
+        self._up = False
         self._changing = asyncio.Lock()
 
     def settle(self, record: Record) -> None:
         """Keep a record; where there is no room, count that it was dropped."""
         row = row_of(record)
-        self._waiting.records.put(row, row.size)
+        self._records.put(row, size_of(row))
+        if len(self._records) >= MAX_BATCH:
+            self.send()
 
     def rate(self, feedback: Feedback) -> None:
         """Keep a feedback, which finds its request in the store."""
         row = feedback_row(feedback)
-        self._waiting.feedback.put(row, len(row))
+        self._feedback.put(row, len(row))
 
-    async def follow(self, store: StorePolicy) -> None:
-        """Keep records in `store` from now on, and wait a little for it to open."""
+    def send(self) -> None:
+        """Send what has gathered: called now and then, and whenever there is a whole batch."""
+        keeper, records, feedback = self._keeper, self._records, self._feedback
+        while keeper is not None and len(self._sent) < WINDOW and (len(records) or len(feedback)):
+            self._batches += 1
+            batch = Batch(f"{self._proxy}-{self._batches}", records.take(MAX_BATCH), feedback.take(MAX_BATCH))
+            self._sent[batch.id] = batch
+            keeper.send(tuple(batch))
+
+    async def follow(self, store: StorePolicy, level: str) -> None:
+        """Keep records in `store` from now on, and wait a little for it to open; `level` is its log's."""
         async with self._changing:
             if store == self._store:
                 return
             await self._end()
-            self._store = store
+            self._store, self._level = store, level
             if store.url is None:
                 return
             self._opened.clear()
-            self._writer = Writer(store, self._waiting, self._on_open, self._when_spent)
-            self._writer.start()
+            await self._start()
             try:
                 async with asyncio.timeout(OPEN_WITHIN):
                     await self._opened.wait()
@@ -73,46 +105,96 @@ class Ledger:
         """Write what is left, within a few seconds."""
         async with self._changing:
             await self._end()
-        left = self._waiting.records.queued
-        if left:
+            self._store = None
+        if left := self._records.queued:
             log.error("%d records were not written", left)
-
-    async def _end(self) -> None:
-        writer, self._writer = self._writer, None
-        if writer is not None:
-            await blocking(lambda: writer.close(CLOSE_WITHIN), "ledger end")
 
     def collect(self) -> Iterator[Metric]:
         """Enqueued is written, dropped and queued, at every moment."""
-        queue, writer = self._waiting.records, self._writer
+        records, rated = self._records, self._feedback
         for name, text, count in (
-            ("enqueued", "Records handed to the ledger.", queue.enqueued),
-            ("written", "Records in the store.", queue.written),
-            ("dropped", "Records that are lost: no room, or refused by the store.", queue.dropped),
-            ("rejected", "Records among the dropped that the store refused, and keeps aside.", queue.lost),
+            ("enqueued", "Records handed to the ledger.", records.enqueued),
+            ("written", "Records in the store.", records.written),
+            ("dropped", "Records that are lost: no room, or refused by the store.", records.dropped),
+            ("rejected", "Records among the dropped that the store refused, and keeps aside.", records.lost),
         ):
             yield CounterMetricFamily(f"splitlane_ledger_{name}", text, value=count)
-        yield GaugeMetricFamily("splitlane_ledger_queued", "Records that wait to be written.", value=queue.queued)
-        yield GaugeMetricFamily("splitlane_ledger_queued_bytes", "Their size.", value=queue.size)
+        yield GaugeMetricFamily("splitlane_ledger_queued", "Records that wait to be written.", value=records.queued)
+        yield GaugeMetricFamily("splitlane_ledger_queued_bytes", "Their size.", value=records.size)
         feedback = CounterMetricFamily("splitlane_feedback", "Feedback by what became of it.", labels=["outcome"])
-        rated = self._waiting.feedback
         feedback.add_metric(["accepted"], rated.enqueued - rated.refused)
         feedback.add_metric(["dropped"], rated.dropped)
-        feedback.add_metric(["joined"], self._waiting.joined)
-        feedback.add_metric(["unknown"], self._waiting.unknown)
+        feedback.add_metric(["joined"], self._joined)
+        feedback.add_metric(["unknown"], self._unknown)
         yield feedback
-        up = writer is not None and writer.up
-        yield GaugeMetricFamily("splitlane_ledger_up", "1: the store takes what it is given.", value=up)
+        yield GaugeMetricFamily("splitlane_ledger_up", "1: the store takes what it is given.", value=self._up)
 
-    def _on_open(self, key: bytes) -> None:
-        self._on_loop(self._on_key, key)
-        self._on_loop(self._opened.set)
-
-    def _when_spent(self, spent: Spent) -> None:
-        self._on_loop(self._on_spent, spent)
-
-    def _on_loop(self, call: Callable[..., None], *arguments: object) -> None:
+    async def _start(self) -> None:
+        store = self._store
+        assert store is not None
+        keeper = Keeper(self._hear, self._when_ended)
         try:
-            self._loop.call_soon_threadsafe(call, *arguments)
-        except RuntimeError:  # the loop has closed: nobody wants to know any more
-            log.debug("the process ends")
+            await keeper.start(self._loop)
+        except OSError as error:
+            log.error("the ledger's writer does not start: %s", error)  # noqa: TRY400 a machine without room
+            self._again()
+            return
+        self._keeper = keeper
+        keeper.send((store.url, store.retention, store.unit_key, self._proxy, self._level))
+        for batch in self._sent.values():
+            keeper.send(tuple(batch))
+
+    async def _end(self) -> None:
+        """Send all there is, and end the writer."""
+        if self._restart is not None:
+            self._restart.cancel()
+            self._restart = None
+        late = self._loop.time() + (CLOSE_WITHIN if self._up else HOPELESS)
+        while (keeper := self._keeper) is not None and self._records.queued and self._loop.time() < late:
+            self.send()
+            await asyncio.sleep(0.005)
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            await keeper.end(max(HOPELESS, late - self._loop.time()))
+        self._up = False
+
+    def _when_ended(self, keeper: Keeper) -> None:
+        if keeper is self._keeper:
+            log.error("the ledger's writer has ended; another one is started")
+            self._keeper = None
+            self._up = False
+            self._again()
+
+    def _again(self) -> None:
+        self._restart = self._loop.call_later(self._pause, lambda: spawn(self._revive(), "ledger"))
+        self._pause = min(self._pause * 2, LATEST)
+
+    async def _revive(self) -> None:
+        async with self._changing:
+            if self._keeper is None and self._store is not None and self._store.url is not None:
+                await self._start()
+
+    def _hear(self, message: Message) -> None:
+        match message:
+            case ("written", str(name), int(rows), int(feedback)):
+                self._up = True
+                batch = self._sent.pop(name, None)
+                if batch is not None:
+                    self._records.written += rows
+                    self._records.lost += len(batch.rows) - rows
+                    self._feedback.written += feedback
+                    self._feedback.lost += len(batch.feedback) - feedback
+                if len(self._records) >= MAX_BATCH:
+                    self.send()
+            case ("spent", dict(spent)):
+                self._on_spent(spent)
+            case ("joined", int(joined), int(unknown)):
+                self._joined += joined
+                self._unknown += unknown
+            case ("opened", bytes(key)):
+                self._up = True
+                self._pause = SOONEST
+                self._on_key(key)
+                self._opened.set()
+            case ("away",):
+                self._up = False

@@ -73,8 +73,8 @@ class PostgresDatabase:
             raise DatabaseUnavailable(_told(error)) from None
 
     def load(self, rows: Sequence[Row]) -> None:
-        self._insert(LOAD, [row.columns for row in rows])
-        self._insert(LOAD_ATTEMPTS, [attempt for row in rows for attempt in row.attempts])
+        self._insert(LOAD, [columns for columns, _ in rows])
+        self._insert(LOAD_ATTEMPTS, [attempt for _, attempts in rows for attempt in attempts])
 
     def _insert(self, statement: str, rows: list[Values]) -> None:
         try:

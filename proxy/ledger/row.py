@@ -5,7 +5,6 @@ numbers are nothing that the garbage collector would look at twice.
 """
 
 from math import log
-from typing import NamedTuple
 
 from proxy.words import Attempt, Record
 
@@ -68,16 +67,12 @@ ROW_SIZE, ATTEMPT_SIZE = 900, 300
 Values = tuple[str | int | float | None, ...]
 
 
-class Row(NamedTuple):
-    """What is queued of a record."""
+Row = tuple[Values, tuple[Values, ...]]  # what is kept of a record, and of each of its attempts
 
-    columns: Values
-    attempts: tuple[Values, ...]
 
-    @property
-    def size(self) -> int:
-        """Bytes of memory, about."""
-        return ROW_SIZE + ATTEMPT_SIZE * len(self.attempts)
+def size_of(row: Row) -> int:
+    """Bytes of memory that a row takes, about."""
+    return ROW_SIZE + ATTEMPT_SIZE * len(row[1])
 
 
 def row_of(record: Record) -> Row:
@@ -118,7 +113,7 @@ def row_of(record: Record) -> Row:
         response_id,
         len(attempts),
     )
-    return Row(columns, tuple([_tried(request_id, number, attempt) for number, attempt in enumerate(attempts, 1)]))
+    return (columns, tuple([_tried(request_id, number, attempt) for number, attempt in enumerate(attempts, 1)]))
 
 
 def _tried(request_id: str, number: int, attempt: Attempt) -> Values:

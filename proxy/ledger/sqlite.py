@@ -24,8 +24,13 @@ BUSY = 5.0
 # What belongs to a database, by what is added to its file's name.
 COMPANIONS = ("", "-wal", "-shm")
 
-# Rows that are bound at once: the interpreter's lock is held for that, some tenths of a millisecond.
-BOUND = 64
+# The values' fault, not the database's.
+_REFUSALS = (
+    sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError, OverflowError,
+    UnicodeEncodeError,
+)  # fmt: skip
+# Rows of a statement, at most: SQLite takes some ten thousand values in one.
+BOUND = 128
 
 
 class DatabaseCorrupt(DatabaseUnavailable):
@@ -97,20 +102,18 @@ class SqliteDatabase:
     def execute(self, statement: str, parameters: Sequence[object] = ()) -> list[Answer]:
         try:
             return self._connection.execute(statement, parameters).fetchall()
-        except (sqlite3.IntegrityError, sqlite3.DataError, OverflowError, UnicodeEncodeError) as error:
+        except _REFUSALS as error:
             raise RowRejected(str(error)) from None
         except sqlite3.Error as error:
             text = str(error)
-            if "not supported" in text:  # a value of a type that no column has
-                raise RowRejected(text) from None
             corrupt = getattr(error, "sqlite_errorname", "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))
             raise (DatabaseCorrupt if corrupt else DatabaseUnavailable)(f"{self.path}: {text}") from None
 
     def load(self, rows: Sequence[Row]) -> None:
         for start in range(0, len(rows), BOUND):
             some = rows[start : start + BOUND]
-            self._insert("batch", COLUMNS, [row.columns for row in some])
-            self._insert("batch_attempts", ATTEMPT_COLUMNS, [attempt for row in some for attempt in row.attempts])
+            self._insert("batch", COLUMNS, [columns for columns, _ in some])
+            self._insert("batch_attempts", ATTEMPT_COLUMNS, [attempt for _, attempts in some for attempt in attempts])
 
     def _insert(self, table: str, columns: tuple[tuple[str, str], ...], rows: list[Values]) -> None:
         """In statements whose sizes are powers of two: those are kept prepared."""

@@ -122,7 +122,7 @@ class Service:
         self._admin = runner
         try:
             await web.TCPSite(runner, *self._admin_address, reuse_address=True).start()
-            await self.ledger.follow(self.exchange.policy.store)  # no request before it is known what was spent
+            await self._keep_in(self.exchange.policy)  # no request before it is known what was spent
             self._data = await self._loop.create_server(
                 self._listener, *self._data_address, backlog=BACKLOG, reuse_address=True
             )
@@ -211,11 +211,14 @@ class Service:
         self.exchange.flush()
         self.exchange.adopt(policy)
         self._settle_by(policy)
-        spawn(self.ledger.follow(policy.store), "store change")
+        spawn(self._keep_in(policy), "store change")
         self.metrics.keep({agent.name for agent in policy.agents.values()}, _models(policy))
 
     def _hash_users_with(self, key: bytes) -> None:
         self.exchange.unit_key = key
+
+    async def _keep_in(self, policy: Policy) -> None:
+        await self.ledger.follow(policy.store, policy.observability.log_level)
 
     def _settle_by(self, policy: Policy) -> None:
         """Say who gets records, feedback and money from now on."""
@@ -241,6 +244,7 @@ class Service:
         now = time.perf_counter()
         self.metrics.lag.observe(max(0.0, now - due))
         self.exchange.flush()
+        self.ledger.send()
         self._flushing = self._loop.call_later(FLUSH_EVERY, self._flush, now + FLUSH_EVERY)
 
     async def _wait(self, seconds: float) -> None:

@@ -1,6 +1,7 @@
 """The ledger behind a whole proxy, on SQLite and on PostgreSQL; the worst days of a real process.  ACCEPTANCE 40."""
 
 import asyncio
+import os
 import resource
 import signal
 import time
@@ -13,10 +14,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.ledger.database import Answer
+from proxy.ledger.ledger import MAX_BATCH
 from proxy.ledger.open import open_database
-from proxy.ledger.writer import MAX_BATCH
 from proxy.stub import Stub, StubConfig
 from tests.integration.asking import ask, chat
+from tests.support.deaf import deaf_listener
 from tests.support.lane import BASELINE, BASELINE_USER, FINETUNED, FINETUNED_USER, Lane, eventually, policy_of, running
 from tests.support.postgres import PostgresServer
 from tests.support.served import Served, serving, write_policy
@@ -170,12 +172,19 @@ async def test_end_of_a_process_writes_all_it_has(store_url: str, tmp_path: Path
     assert set(answered) <= {row[0] for row in query(store_url, "SELECT id FROM requests")}
 
 
+def writer_of(proxy: Served) -> int:
+    """The number of the writer's process."""
+    (child,) = Path(f"/proc/{proxy.pid}/task/{proxy.pid}/children").read_text().split()
+    return int(child)
+
+
 async def _full_disk(proxy: Served, folder: Path) -> Callable[[], Awaitable[None]]:
-    limits = resource.prlimit(proxy.pid, resource.RLIMIT_FSIZE)
-    resource.prlimit(proxy.pid, resource.RLIMIT_FSIZE, (4096, limits[1]))
+    writer = writer_of(proxy)
+    limits = resource.prlimit(writer, resource.RLIMIT_FSIZE)
+    resource.prlimit(writer, resource.RLIMIT_FSIZE, (4096, limits[1]))
 
     async def mend() -> None:
-        resource.prlimit(proxy.pid, resource.RLIMIT_FSIZE, limits)
+        resource.prlimit(writer, resource.RLIMIT_FSIZE, limits)
 
     return mend
 
@@ -245,3 +254,41 @@ async def test_server_that_is_down_at_the_start_delays_nobody_and_gets_everythin
         finally:
             fragile_postgres.up()
     assert set(answered) <= {row[0] for row in query(url, "SELECT id FROM requests")}
+
+
+async def test_writer_that_is_killed_is_started_again_and_nothing_is_lost_or_repeated(
+    store_url: str, tmp_path: Path
+) -> None:
+    answered: list[str] = []
+    async with Stub(StubConfig(words=3)) as stub:
+        path = write_policy(tmp_path, stub.url, store={"url": store_url, "unit_key": KEY})
+        async with serving(path) as proxy:
+            async with loaded(proxy, answered, clients=4):
+                for _ in range(3):
+                    await asyncio.sleep(0.4)
+                    os.kill(writer_of(proxy), signal.SIGKILL)
+                    await asyncio.sleep(1.0)
+            proxy.terminate()
+            assert await proxy.exit_code() == 0
+            assert len([line for line in proxy.log if "another one is started" in line]) == 3
+    kept = [row[0] for row in query(store_url, "SELECT id FROM requests")]
+    assert sorted(kept) == sorted(set(answered))
+    assert query(store_url, "SELECT sum(requests) FROM hours") == [(len(kept),)]
+
+
+async def test_end_does_not_wait_for_a_server_that_does_not_answer(tmp_path: Path) -> None:
+    """ACCEPTANCE 39."""
+    with deaf_listener() as port:
+        url = f"postgresql://u:p@127.0.0.1:{port}/d"
+        async with Stub(StubConfig(words=3)) as stub:
+            path = write_policy(tmp_path, stub.url, store={"url": url, "unit_key": KEY})
+            async with serving(path) as proxy:
+                answered: list[str] = []
+                async with loaded(proxy, answered, clients=2):
+                    await asyncio.sleep(0.5)
+                assert len(answered) > 50
+                started = time.monotonic()
+                proxy.terminate()
+                assert await proxy.exit_code() == 0
+                assert time.monotonic() - started < 2.0
+                assert [line for line in proxy.log if "records were not written" in line]

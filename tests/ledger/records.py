@@ -62,7 +62,7 @@ def opened(url: str) -> Iterator[Database]:
 
 def keep(database: Database, records: Sequence[Record], name: str = "batch-1", proxy: str = "p") -> int:
     """Write records as one batch."""
-    return write(database, Batch(name, [row_of(each) for each in records]), proxy, NOW)
+    return write(database, Batch(name, [row_of(each) for each in records]), proxy, NOW).rows
 
 
 def count(database: Database, table: str) -> int:

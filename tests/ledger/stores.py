@@ -84,7 +84,7 @@ def insert(database: Database, records: Iterable[Record]) -> None:
 
 
 def _insert(database: Database, each: Record) -> None:
-    row: dict[str, Any] = dict(zip((name for name, _ in COLUMNS), row_of(each).columns, strict=True))
+    row: dict[str, Any] = dict(zip((name for name, _ in COLUMNS), row_of(each)[0], strict=True))
     stored = {name: value for name, value in row.items() if name not in _NOT_STORED}
     _add(database, "requests", stored, {})
     if row["route"] != "chat":

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from proxy.ledger.batch import Batch, write
 from proxy.ledger.database import Database
+from proxy.ledger.feedback import feedback_row
 from proxy.ledger.row import Row, row_of
-from proxy.words import Assignment, Attempt, Decision, Failure, Record, Usage, Variant
+from proxy.words import Assignment, Attempt, Decision, Failure, Feedback, Record, Usage, Variant
 from tests.ledger.records import HOUR, NOW, SALT, count, keep, opened, record
 
 FINETUNED = Decision(Variant.FINETUNED, Assignment.FINETUNED, 1849)
@@ -118,13 +119,13 @@ def test_batch_that_is_sent_again_counts_once(store: Database) -> None:
     assert sum(row[0] for row in store.execute("SELECT cost FROM spend")) == 0.75
 
 
-SOUND = row_of(record())
-POISON = {
-    "too few values": SOUND._replace(columns=SOUND.columns[:5]),
-    "nothing where something must be": SOUND._replace(columns=(None, *SOUND.columns[1:])),
-    "a number beyond all columns": SOUND._replace(columns=(*SOUND.columns[:21], 2**70, *SOUND.columns[22:])),
-    "an attempt without a number": SOUND._replace(attempts=((SOUND.columns[0], None, *SOUND.attempts[0][2:]),)),
-    "no text": SOUND._replace(columns=("\ud800", *SOUND.columns[1:])),
+COLUMNS, ATTEMPTS = row_of(record())
+POISON: dict[str, Row] = {
+    "too few values": (COLUMNS[:5], ATTEMPTS),
+    "nothing where something must be": ((None, *COLUMNS[1:]), ATTEMPTS),
+    "a number beyond all columns": ((*COLUMNS[:21], 2**70, *COLUMNS[22:]), ATTEMPTS),
+    "an attempt without a number": (COLUMNS, ((COLUMNS[0], None, *ATTEMPTS[0][2:]),)),
+    "no text": (("\ud800", *COLUMNS[1:]), ATTEMPTS),
 }
 
 
@@ -134,13 +135,21 @@ def test_poison_row_is_kept_aside_and_all_others_are_written(store: Database, po
     rows = [row_of(record()) for _ in range(6)]
     rows.insert(place, poison)
     batch = Batch("b", rows)
-    assert write(store, batch, "p", NOW) == 6
-    assert write(store, batch, "p", NOW) == 6, "also when it is sent again"
+    assert write(store, batch, "p", NOW) == (6, 0)
+    assert write(store, batch, "p", NOW) == (6, 0), "also when it is sent again"
     assert count(store, "requests") == count(store, "attempts") == 6
     assert sum(row[0] for row in store.execute("SELECT requests FROM rollups")) == 6
     ((content, error),) = store.execute("SELECT content, error FROM rejected")
     assert content == ascii(poison)
     assert error
+
+
+def test_feedback_is_written_with_the_records_and_a_poisoned_one_is_kept_aside(store: Database) -> None:
+    ratings = [feedback_row(Feedback(str(number), "r", "", 1.0, "", NOW)) for number in range(5)]
+    ratings.insert(2, b'["only an id"]')
+    batch = Batch("b", [row_of(record())], ratings)
+    assert write(store, batch, "p", NOW) == write(store, batch, "p", NOW) == (1, 5)
+    assert (count(store, "requests"), count(store, "feedback"), count(store, "rejected")) == (1, 5, 1)
 
 
 buckets = st.integers(0, 3)

@@ -1,15 +1,19 @@
 """The writer's thread, and what a store can do to it.  ACCEPTANCE 40."""
 
+import itertools
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from queue import Empty, Queue
 
 import pytest
 
-from proxy.ledger.queue import Queue, Waiting
-from proxy.ledger.row import Row, row_of
+from proxy.ledger.batch import Batch, Kept
+from proxy.ledger.feedback import Joined
+from proxy.ledger.row import row_of
 from proxy.ledger.writer import Spent, Writer
 from proxy.policy.snapshot import StorePolicy
 from tests.ledger.records import NOW, count, keep, opened, record
@@ -19,36 +23,69 @@ KEY = b"k" * 32
 
 
 class Running:
-    """A writer at work."""
+    """A writer at work on a thread of its own: where its batches come from, and who hears of them."""
 
-    def __init__(self, url: str, queue: Queue[Row] | None = None, retention: float = 1e9) -> None:
-        waiting = Waiting()
-        if queue is not None:
-            waiting.records = queue
-        self.queue = waiting.records
-        self.feedback = waiting.feedback
+    def __init__(self, url: str, retention: float = 1e9) -> None:
+        self.ended = False
+        self.up = False
+        self.sent = self.kept = self.lost = 0
         self.keys: list[bytes] = []
-        self.spent: list[Spent] = []
+        self.heard: list[Spent] = []
+        self._batches: Queue[Batch] = Queue()
+        self._names = itertools.count()
         key = None if url.startswith("sqlite") else KEY
-        self.writer = Writer(StorePolicy(url, retention, key), waiting, self.keys.append, self.spent.append)
+        writer = Writer(StorePolicy(url, retention, key), f"{id(self):x}", self, self)
+        self.thread = threading.Thread(target=writer.run)
 
     def put(self, number: int = 1) -> None:
-        for _ in range(number):
-            row = row_of(record(time=time.time()))
-            self.queue.put(row, row.size)
+        rows = [row_of(record(time=time.time())) for _ in range(number)]
+        self.sent += number
+        self._batches.put(Batch(f"{id(self):x}-{next(self._names)}", rows))
 
     def settled(self) -> bool:
-        return self.queue.queued == 0
+        return self.sent == self.kept
+
+    def take(self) -> Batch | None:
+        try:
+            return self._batches.get_nowait()
+        except Empty:
+            return None
+
+    def wait(self, seconds: float) -> None:
+        time.sleep(min(seconds, 0.02))
+
+    def rest(self, seconds: float) -> None:
+        self.wait(seconds)
+
+    def opened(self, key: bytes) -> None:
+        self.up = True
+        self.keys.append(key)
+
+    def written(self, batch: Batch, kept: Kept) -> None:
+        self.up = True
+        self.kept += kept.rows
+        self.lost += len(batch.rows) - kept.rows
+
+    def spent(self, spent: Spent) -> None:
+        self.heard.append(spent)
+
+    def joined(self, joined: Joined) -> None:
+        pass
+
+    def away(self) -> None:
+        self.up = False
 
 
 @contextmanager
-def writing(url: str, queue: Queue[Row] | None = None, retention: float = 1e9) -> Iterator[Running]:
-    running = Running(url, queue, retention)
-    running.writer.start()
+def writing(url: str, retention: float = 1e9) -> Iterator[Running]:
+    running = Running(url, retention)
+    running.thread.start()
     try:
         yield running
     finally:
-        running.writer.close(5.0)
+        running.ended = True
+        running.thread.join(10)
+        assert not running.thread.is_alive()
 
 
 def eventually(holds: Callable[[], bool], within: float = 15.0) -> None:
@@ -67,15 +104,15 @@ def test_rows_are_written_soon_and_all_of_them(store_url: str) -> None:
     with writing(store_url) as running:
         running.put(5000)
         eventually(running.settled)
-        assert running.writer.up
+        assert running.up
         assert len(running.keys) == 1
-    assert requests(store_url) == running.queue.written == 5000
+    assert requests(store_url) == running.kept == 5000
 
 
 def test_what_is_left_at_the_end_is_written(store_url: str) -> None:
     with writing(store_url) as running:
         running.put(3000)
-    assert running.queue.queued == 0
+    assert running.settled()
     assert requests(store_url) == 3000
 
 
@@ -85,15 +122,15 @@ def test_others_spending_is_told_and_so_is_that_of_an_earlier_life(store_url: st
         database.execute("INSERT INTO spend VALUES (?, 'qa_agent', 'another', 2.5)", (hour,))
         database.execute("INSERT INTO spend VALUES (?, 'qa_agent', 'another', 9.0)", (hour - 48,))
     with writing(store_url) as running:
-        eventually(lambda: bool(running.spent))
-        assert running.spent[0] == {(hour, "qa_agent"): 2.5}
+        eventually(lambda: bool(running.heard))
+        assert running.heard[0] == {(hour, "qa_agent"): 2.5}
         running.put()
         eventually(running.settled)
         time.sleep(1.2)
-        assert running.spent[-1] == {(hour, "qa_agent"): 2.5}, "our own is not among it"
+        assert running.heard[-1] == {(hour, "qa_agent"): 2.5}, "our own is not among it"
     with writing(store_url) as again:
-        eventually(lambda: bool(again.spent))
-        assert again.spent[0] == {(hour, "qa_agent"): 2.75}
+        eventually(lambda: bool(again.heard))
+        assert again.heard[0] == {(hour, "qa_agent"): 2.75}
 
 
 def test_what_is_too_old_goes_while_records_come(store_url: str) -> None:
@@ -110,11 +147,11 @@ def test_store_that_is_locked_for_long_loses_nothing(tmp_path: Path) -> None:
         pass
     other = sqlite3.connect(tmp_path / "x.db", isolation_level=None)
     with writing(url) as running:
-        eventually(lambda: running.writer.up)
+        eventually(lambda: running.up)
         other.execute("BEGIN IMMEDIATE")
         running.put(100)
         time.sleep(6.0)  # longer than one statement waits
-        assert running.queue.queued == 100
+        assert running.kept == 0
         other.execute("COMMIT")
         eventually(running.settled)
     other.close()
@@ -172,35 +209,21 @@ def test_folder_that_cannot_be_written_is_told_once_and_tried_again(
     with writing(url) as running:
         running.put(10)
         time.sleep(1.0)
-        assert running.queue.queued == 10
-        assert not running.writer.up
+        assert running.kept == 0
+        assert not running.up
         assert caplog.text.count("the store cannot be used") == 1
         (tmp_path / "data").unlink()
         eventually(running.settled)
     assert requests(url) == 10
 
 
-def test_store_that_is_away_holds_no_more_than_the_queues_bounds(tmp_path: Path) -> None:
+def test_end_does_not_wait_long_for_a_store_that_is_away(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("")
-    queue: Queue[Row] = Queue(max_rows=50)
-    with writing(f"sqlite:///{tmp_path}/data/x.db", queue) as running:
-        running.put(200)
-        assert queue.dropped == 150
-        assert len(queue) == 50
-        (tmp_path / "data").unlink()
-        eventually(running.settled)
-        assert (queue.enqueued, queue.written, queue.dropped) == (200, 50, 150)
-
-
-def test_end_does_not_wait_for_a_store_that_is_away(tmp_path: Path) -> None:
-    (tmp_path / "data").write_text("")
-    running = Running(f"sqlite:///{tmp_path}/data/x.db")
-    running.writer.start()
-    running.put(10)
     started = time.monotonic()
-    running.writer.close(0.5)
-    assert time.monotonic() - started < 1.5
-    assert running.queue.queued == 10
+    with writing(f"sqlite:///{tmp_path}/data/x.db") as running:
+        running.put(10)
+    assert time.monotonic() - started < 4.5
+    assert running.kept == 0
 
 
 def test_server_that_goes_down_and_comes_back_loses_nothing_and_repeats_nothing(
@@ -214,10 +237,10 @@ def test_server_that_goes_down_and_comes_back_loses_nothing_and_repeats_nothing(
         try:
             running.put(3000)
             time.sleep(1.0)
-            assert running.queue.queued == 3000
-            assert not running.writer.up
+            assert running.kept == 100
+            assert not running.up
         finally:
             fragile_postgres.up()
         eventually(running.settled)
-        assert running.queue.dropped == 0
+        assert running.lost == 0
     assert requests(url) == 3100

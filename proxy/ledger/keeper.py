@@ -38,9 +38,8 @@ class Keeper(asyncio.SubprocessProtocol):
         try:
             if sys.platform == "linux":
                 fcntl.fcntl(ours, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
-            await loop.subprocess_exec(
-                lambda: self, sys.executable, "-S", "-c", program, stdin=theirs, stderr=None, start_new_session=True
-            )
+            # In our own session: in one of its own, Linux would give it half of the machine, whatever its priority.
+            await loop.subprocess_exec(lambda: self, sys.executable, "-S", "-c", program, stdin=theirs, stderr=None)
         except BaseException:
             os.close(ours)
             raise

@@ -1,5 +1,7 @@
 """Messages between the proxy and its writer."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,7 +23,7 @@ def test_messages_come_out_as_they_went_in_however_the_bytes_are_cut(
     data = b"".join(map(frame, sent))
     edges = sorted({min(cut, len(data)) for cut in (0, *cuts, len(data))})
     frames = Frames()
-    pieces = [data[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    pieces = [data[start:end] for start, end in itertools.pairwise(edges)]
     assert [message for piece in pieces for message in frames.feed(piece)] == sent
 
 

@@ -44,11 +44,10 @@ class Process:
         self.in_workers = in_workers
 
     def pids(self) -> list[int]:
-        """The processes that do the work."""
-        if not self.in_workers:
-            return [self.popen.pid]
+        """The processes that do the work: the workers, or the process and what it has started."""
         pid = self.popen.pid
-        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        children = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        return children if self.in_workers else [pid, *children]
 
     def cpu_ns(self) -> int:
         """User + system time so far, of all threads.

@@ -27,7 +27,7 @@ COLUMNS = (
 
 
 # What a load leaves behind may take so long, seconds, before the next contender is measured.
-CATCH_UP = 5.0
+CATCH_UP = 20.0
 
 
 class Round:

@@ -18,7 +18,7 @@ from proxy.ledger.feedback import Joined
 from proxy.ledger.frames import frame
 from proxy.ledger.ledger import MAX_BATCH
 from proxy.ledger.queue import Queue
-from proxy.ledger.row import Row, row_of, size_of
+from proxy.ledger.row import Row, pack, unpack
 from proxy.ledger.writer import Spent
 from proxy.policy.snapshot import StorePolicy
 from proxy.words import Assignment, Attempt, Decision, Record, Usage, Variant
@@ -88,22 +88,22 @@ class Batches:
 
 def measure(records: list[Record], url: str) -> None:
     started = time.perf_counter()
-    rows = [row_of(record) for record in records]
+    packed = [pack(record) for record in records]
     made_in = time.perf_counter() - started
-    queue: Queue[Row] = Queue(max_rows=len(rows), max_bytes=1 << 40)
+    queue = Queue(max_rows=len(packed), max_bytes=1 << 40)
     started = time.perf_counter()
-    for row in rows:
-        queue.put(row, size_of(row))
+    for row in packed:
+        queue.put(row)
     queued_in = time.perf_counter() - started
     started = time.perf_counter()
-    frames = [frame(tuple(Batch("b", rows[start : start + MAX_BATCH]))) for start in range(0, len(rows), MAX_BATCH)]
+    frames = [frame(("b", packed[start : start + MAX_BATCH], [])) for start in range(0, len(packed), MAX_BATCH)]
     framed_in = time.perf_counter() - started
     each = 1e6 / len(records)
     print(
         f"{made_in * each:.2f} us to make a row, {queued_in * each:.2f} to queue it, {framed_in * each:.2f} to frame it"
     )
-    print(f"{sum(map(len, frames)) / len(rows):.0f} bytes a row on its way to the writer")
-    batches = Batches(rows)
+    print(f"{sum(map(len, frames)) / len(packed):.0f} bytes a row on its way to the writer")
+    batches = Batches(list(map(unpack, packed)))
     writer.CLOSE_WITHIN = LONGEST
     started = time.perf_counter()
     writer.Writer(StorePolicy(url, 1e9, KEY), "bench", batches, batches).run()

@@ -11,12 +11,11 @@ from collections.abc import Callable, Iterator
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from proxy.ledger.batch import Batch
 from proxy.ledger.feedback import feedback_row
 from proxy.ledger.frames import Message
 from proxy.ledger.keeper import Keeper
 from proxy.ledger.queue import Queue
-from proxy.ledger.row import Row, row_of, size_of
+from proxy.ledger.row import pack
 from proxy.ledger.writer import CLOSE_WITHIN, Spent
 from proxy.policy.snapshot import StorePolicy
 from proxy.tasks import spawn
@@ -49,10 +48,10 @@ class Ledger:
         self._on_key = on_key
         self._on_spent = on_spent
         self._proxy = secrets.token_hex(8)  # this life of this process
-        self._records: Queue[Row] = Queue()
-        self._feedback: Queue[bytes] = Queue(max_rows=MAX_FEEDBACK)
+        self._records = Queue()
+        self._feedback = Queue(max_rows=MAX_FEEDBACK)
         self._joined = self._unknown = 0
-        self._sent: dict[str, Batch] = {}  # not reported as written
+        self._sent: dict[str, tuple[str, list[bytes], list[bytes]]] = {}  # batches that are not reported as written
         self._batches = 0
         self._store: StorePolicy | None = None
         self._level = "info"
@@ -65,24 +64,21 @@ class Ledger:
 
     def settle(self, record: Record) -> None:
         """Keep a record; where there is no room, count that it was dropped."""
-        row = row_of(record)
-        self._records.put(row, size_of(row))
-        if len(self._records) >= MAX_BATCH:
+        if self._records.put(pack(record)) >= MAX_BATCH:
             self.send()
 
     def rate(self, feedback: Feedback) -> None:
         """Keep a feedback, which finds its request in the store."""
-        row = feedback_row(feedback)
-        self._feedback.put(row, len(row))
+        self._feedback.put(feedback_row(feedback))
 
     def send(self) -> None:
         """Send what has gathered: called now and then, and whenever there is a whole batch."""
         keeper, records, feedback = self._keeper, self._records, self._feedback
         while keeper is not None and len(self._sent) < WINDOW and (len(records) or len(feedback)):
             self._batches += 1
-            batch = Batch(f"{self._proxy}-{self._batches}", records.take(MAX_BATCH), feedback.take(MAX_BATCH))
-            self._sent[batch.id] = batch
-            keeper.send(tuple(batch))
+            name = f"{self._proxy}-{self._batches}"
+            batch = self._sent[name] = (name, records.take(MAX_BATCH), feedback.take(MAX_BATCH))
+            keeper.send(batch)
 
     async def follow(self, store: StorePolicy, level: str) -> None:
         """Keep records in `store` from now on, and wait a little for it to open; `level` is its log's."""
@@ -142,7 +138,7 @@ class Ledger:
         self._keeper = keeper
         keeper.send((store.url, store.retention, store.unit_key, self._proxy, self._level))
         for batch in self._sent.values():
-            keeper.send(tuple(batch))
+            keeper.send(batch)
 
     async def _end(self) -> None:
         """Send all there is, and end the writer."""
@@ -178,12 +174,12 @@ class Ledger:
         match message:
             case ("written", str(name), int(rows), int(feedback)):
                 self._up = True
-                batch = self._sent.pop(name, None)
-                if batch is not None:
+                if name in self._sent:  # not reported by a predecessor
+                    _, sent, rated = self._sent.pop(name)
                     self._records.written += rows
-                    self._records.lost += len(batch.rows) - rows
+                    self._records.lost += len(sent) - rows
                     self._feedback.written += feedback
-                    self._feedback.lost += len(batch.feedback) - feedback
+                    self._feedback.lost += len(rated) - feedback
                 if len(self._records) >= MAX_BATCH:
                     self.send()
             case ("spent", dict(spent)):

@@ -15,14 +15,13 @@ from collections import deque
 from proxy.ledger.batch import Batch, Kept
 from proxy.ledger.feedback import Joined
 from proxy.ledger.frames import Frames, Message, frame
+from proxy.ledger.row import unpack
 from proxy.ledger.writer import Spent, Writer
 from proxy.policy.snapshot import StorePolicy
 from proxy.telemetry.log import configure
 
 log = logging.getLogger("splitlane.ledger")
 
-# The lowest priority there is: where there is one core, requests come first, and the proxy's queue holds.
-NICE = 19
 READ = 1 << 20  # bytes at once
 IN, OUT = 0, 1
 
@@ -44,7 +43,10 @@ class Pipe:
     def take(self) -> Batch | None:
         while not self.ended and select.select([IN], [], [], 0)[0] and len(self._messages) < 2:
             self._read()
-        return Batch(*self._messages.popleft()) if self._messages else None
+        if not self._messages:
+            return None
+        name, rows, feedback = self._messages.popleft()
+        return Batch(name, list(map(unpack, rows)), feedback)
 
     def wait(self, seconds: float) -> None:
         if not self._messages and not self.ended:
@@ -90,11 +92,18 @@ class Answers:
             log.debug("the proxy is gone")
 
 
+def _give_way() -> None:
+    """Run when nobody else wants to: where there is one core, requests come first, and the proxy's queue holds."""
+    os.nice(19)
+    if sys.platform == "linux":
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+
+
 def main() -> None:
     """Write what comes until its end."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the end is the proxy's to tell
-    os.nice(NICE)
+    _give_way()
     pipe = Pipe()
     first = pipe.first()
     if first is None:

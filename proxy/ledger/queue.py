@@ -5,25 +5,21 @@ never waits.
 """
 
 from collections import deque
-from typing import Generic, TypeVar
 
 # At 20,000 requests a second, ten seconds; in a sidecar's usual traffic, the better part of an hour.
 MAX_ROWS = 200_000
-MAX_BYTES = 256 * 1024 * 1024
+MAX_BYTES = 64 * 1024 * 1024
 
 
-T = TypeVar("T")
-
-
-class Queue(Generic[T]):
-    """Things with the bytes they take."""
+class Queue:
+    """Rows as bytes."""
 
     __slots__ = ("_held", "_rows", "enqueued", "lost", "max_bytes", "max_rows", "refused", "written")
 
     def __init__(self, max_rows: int = MAX_ROWS, max_bytes: int = MAX_BYTES) -> None:
         self.max_rows = max_rows
         self.max_bytes = max_bytes
-        self._rows: deque[tuple[T, int]] = deque()
+        self._rows: deque[bytes] = deque()
         self._held = 0  # bytes of what is still here
         self.enqueued = 0
         self.refused = 0  # there was no room
@@ -48,18 +44,21 @@ class Queue(Generic[T]):
     def __len__(self) -> int:
         return len(self._rows)
 
-    def put(self, row: T, size: int) -> None:
-        """Add a row of so many bytes, or drop it."""
+    def put(self, row: bytes) -> int:
+        """Add a row, or drop it; how many rows there are."""
         self.enqueued += 1
-        if len(self._rows) >= self.max_rows or self._held + size > self.max_bytes:
+        rows = self._rows
+        size = len(row)
+        if len(rows) >= self.max_rows or self._held + size > self.max_bytes:
             self.refused += 1
-            return
-        self._held += size
-        self._rows.append((row, size))
+        else:
+            self._held += size
+            rows.append(row)
+        return len(rows)
 
-    def take(self, most: int) -> list[T]:
+    def take(self, most: int) -> list[bytes]:
         """The oldest rows, which from now on are the taker's to write or to lose."""
         rows = self._rows
         taken = [rows.popleft() for _ in range(min(most, len(rows)))]
-        self._held -= sum([size for _, size in taken])
-        return [row for row, _ in taken]
+        self._held -= sum(map(len, taken))
+        return taken

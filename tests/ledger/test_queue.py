@@ -12,7 +12,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.queue: Queue[bytes] = Queue(max_rows=8, max_bytes=100)
+        self.queue = Queue(max_rows=8, max_bytes=100)
         self.waiting: list[bytes] = []
         self.taken: list[bytes] = []
 
@@ -20,7 +20,7 @@ class QueueMachine(RuleBasedStateMachine):
     def put(self, row: bytes) -> None:
         fits = len(self.waiting) < 8 and sum(map(len, self.waiting)) + len(row) <= 100
         before = self.queue.dropped
-        self.queue.put(row, len(row))
+        assert self.queue.put(row) == len(self.waiting) + fits
         assert self.queue.dropped == before + (not fits)
         if fits:
             self.waiting.append(row)
@@ -53,8 +53,8 @@ TestQueue = QueueMachine.TestCase
 
 @given(st.integers(1, 50))
 def test_queue_that_nobody_empties_stays_within_its_bounds(rows: int) -> None:
-    queue: Queue[bytes] = Queue(max_rows=10, max_bytes=1000)
+    queue = Queue(max_rows=10, max_bytes=1000)
     for _ in range(rows):
-        queue.put(b"x" * 90, 90)
+        queue.put(b"x" * 90)
     assert len(queue) == min(rows, 10)
     assert queue.dropped == max(0, rows - 10)

@@ -1,11 +1,9 @@
 """A record as the store's row.  Histogram bins: the promised error."""
 
-import sys
-
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.ledger.row import BIN_GROWTH, COLUMNS, FIRST_BIN, Row, bin_of, middle_of, row_of, size_of
+from proxy.ledger.row import BIN_GROWTH, COLUMNS, FIRST_BIN, Row, bin_of, middle_of, pack, row_of, unpack
 from proxy.words import Attempt, Failure
 from tests.ledger.records import HOUR, record
 
@@ -48,9 +46,7 @@ def test_bins_rise_with_time(one: float, other: float) -> None:
     assert BIN_GROWTH > 1
 
 
-def test_size_of_a_row_is_about_what_it_takes_in_memory() -> None:
-    for number in (1, 3):
-        row = row_of(record(attempts=record().attempts * number))
-        values = {id(value): sys.getsizeof(value) for value in (*row[0], *(v for a in row[1] for v in a))}
-        tuples = sys.getsizeof(row) + sys.getsizeof(row[0]) + sum(map(sys.getsizeof, row[1]))
-        assert 0.4 < (sum(values.values()) + tuples) / size_of(row) < 2.5
+def test_packed_row_is_the_row_again_and_small() -> None:
+    packed = pack(record())
+    assert unpack(packed) == row_of(record(request_id=unpack(packed)[0][0]))
+    assert len(packed) < 500

@@ -3,7 +3,7 @@
     python -m bench.report_scale                      # 10,000,000 requests of 100,000 users in 30 days
     python -m bench.report_scale --rows 500000 --users 5000 --days 7
 
-The store is made anew in a temporary folder (10,000,000 requests: 1.5 GB, a few minutes). Every request is
+The store is made anew in a temporary folder (10,000,000 requests: 0.8 GB, two minutes). Every request is
 drawn at random, hour by hour, and added to the same sums that the ledger keeps; each user comes at random
 hours, which makes as many visits as there can be. Then the real command reports on it, as a process of its own.
 """

@@ -60,29 +60,21 @@ def join(database: Database, now: float) -> Joined:
     # Where more wait, each call begins elsewhere: a flood of unknown ids is in nobody's way.
     beginning = max(0, randrange(1 - STEP, count)) if count > STEP else 0
     waiting = database.execute(_WAITING, (STEP, beginning)) if count else []
-    by_id = _requests(database, "id", [request_id for _, request_id, _, _ in waiting if request_id])
-    by_response = _requests(database, "response_id", [response_id for _, _, response_id, _ in waiting if response_id])
-    found = {}
-    lost = []
-    for feedback_id, request_id, response_id, time in waiting:
-        request = by_id.get(request_id) or by_response.get(response_id)
-        if request is not None:
-            found[feedback_id] = request
-        elif time < now - PATIENCE:
-            lost.append(feedback_id)
-    if found:
-        # What another proxy has joined meanwhile does not come back.
-        claimed = database.execute(_CLAIM.format(_marks(found)), tuple(found))
-        _add(database, [(found[feedback_id], score) for _, score, feedback_id in sorted(claimed)])
+    named = _named(database, waiting)
+    requests = _requests(database, sorted(set(named.values())))
+    found = {feedback_id: requests[name] for feedback_id, name in named.items() if name in requests}
+    lost = [feedback_id for feedback_id, _, _, time in waiting if feedback_id not in found and time < now - PATIENCE]
+    # What another proxy has joined or dropped meanwhile does not come back.
+    claimed = database.execute(_CLAIM.format(_marks(found)), tuple(found)) if found else []
     dropped = database.execute(_DROP.format(_marks(lost)), tuple(lost)) if lost else []
-    return Joined(len(claimed) if found else 0, len(dropped))
+    _add(database, [(found[feedback_id], score) for _, score, feedback_id in sorted(claimed)])
+    return Joined(len(claimed), len(dropped))
 
 
 class _Request(NamedTuple):
     """Where a rating belongs."""
 
     id: str
-    response_id: str
     route: str
     hour: int
     agent: str
@@ -93,12 +85,21 @@ class _Request(NamedTuple):
     variant: str
 
 
-def _requests(database: Database, column: str, ids: list[str]) -> dict[str, _Request]:
-    """The known ones of `ids`.  An upstream that repeats its ids means its latest answer: ours are ordered by time."""
-    if not ids:
-        return {}
-    rows = map(_Request._make, database.execute(_REQUESTS.format(column, _marks(ids)), ids))
-    return {getattr(request, column): request for request in rows}
+def _named(database: Database, waiting: list[Row]) -> dict[str, str]:
+    """The ids of the requests that they are about, known or not.
+
+    An upstream that repeats its ids means its latest answer: our own are ordered by time.
+    """
+    responses = sorted({response_id for _, _, response_id, _ in waiting if response_id})
+    rows = database.execute(_LATEST.format(_marks(responses)), responses) if responses else []
+    latest: dict[str, str] = dict(rows)
+    return {feedback_id: name or latest.get(response_id, "") for feedback_id, name, response_id, _ in waiting}
+
+
+def _requests(database: Database, ids: list[str]) -> dict[str, _Request]:
+    """The known ones."""
+    rows = database.execute(_REQUESTS.format(_marks(ids)), ids) if ids else []
+    return {request.id: request for request in map(_Request._make, rows)}
 
 
 def _add(database: Database, ratings: list[tuple[_Request, float]]) -> None:
@@ -109,7 +110,7 @@ def _add(database: Database, ratings: list[tuple[_Request, float]]) -> None:
     stages: dict[Answer, tuple[int, float]] = {}
     hours: dict[Answer, tuple[int, float]] = {}
     for request, score in ratings:
-        _, _, route, hour, agent, salt, percentage, bucket, assignment, variant = request
+        _, route, hour, agent, salt, percentage, bucket, assignment, variant = request
         if route != "chat":
             continue
         _count(hours, (hour, agent, assignment, variant), score)
@@ -146,9 +147,11 @@ _KEEP = (
 )
 _COUNT = "SELECT count(*) FROM feedback WHERE joined = 0"
 _WAITING = "SELECT id, request_id, response_id, time FROM feedback WHERE joined = 0 ORDER BY time LIMIT ? OFFSET ?"
+_LATEST = (
+    "SELECT response_id, max(id) FROM requests WHERE response_id IN ({}) AND response_id <> '' GROUP BY response_id"
+)
 _REQUESTS = (
-    "SELECT id, response_id, route, hour, agent, salt, percentage, bucket, assignment, variant"
-    " FROM requests WHERE {0} IN ({1}) AND {0} <> '' ORDER BY id"
+    "SELECT id, route, hour, agent, salt, percentage, bucket, assignment, variant FROM requests WHERE id IN ({})"
 )
 _CLAIM = "UPDATE feedback SET joined = 1 WHERE joined = 0 AND id IN ({}) RETURNING time, score, id"
 _DROP = "DELETE FROM feedback WHERE joined = 0 AND id IN ({}) RETURNING id"

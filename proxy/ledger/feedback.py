@@ -85,7 +85,7 @@ class _Request(NamedTuple):
     variant: str
 
 
-def _named(database: Database, waiting: list[Row]) -> dict[str, str]:
+def _named(database: Database, waiting: list[Answer]) -> dict[str, str]:
     """The ids of the requests that they are about, known or not.
 
     An upstream that repeats its ids means its latest answer: our own are ordered by time.

@@ -211,6 +211,7 @@ async def test_nothing_that_a_person_wrote_comes_to_rest(tmp_path: Path) -> None
     places["log"] = log.encode()
     # A comment on an answer is written to be kept; it is kept in the store, and nowhere else.
     kept = {str(file): file.read_bytes() for file in store.rglob("*") if file.is_file()}
+    assert any(b"qa_agent" in content for content in kept.values()), "the store has been written to"
     assert not sightings(places)
     assert not sightings(kept, but=frozenset({canary("comment")}))
 

@@ -18,6 +18,8 @@ PROGRAM = "import sys; sys.path[:] = {path!r}; from proxy.ledger.process import 
 
 # What is in the pipe outlives the proxy, whatever ends it: the writer reads on.
 PIPE_SIZE = 1 << 20
+# Seconds that a killed one may take to be gone.
+KILLED = 0.5
 
 
 class Keeper(asyncio.SubprocessProtocol):
@@ -56,14 +58,20 @@ class Keeper(asyncio.SubprocessProtocol):
         """Tell it that no more comes, and wait for its end; past that, end it."""
         if self._input is not None:
             self._input.close()
+        if await self._ends(within):
+            return
+        log.error("the ledger's writer does not end; it is killed")
+        if self._transport is not None:
+            self._transport.kill()
+        await self._ends(KILLED)  # a disk that hangs holds even that up
+
+    async def _ends(self, within: float) -> bool:
         try:
             async with asyncio.timeout(within):
                 await self.ended.wait()
         except TimeoutError:
-            log.error("the ledger's writer does not end; it is killed")  # noqa: TRY400 no bug of ours
-            if self._transport is not None:
-                self._transport.kill()
-            await self.ended.wait()
+            return False
+        return True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.SubprocessTransport", transport)

@@ -14,12 +14,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from proxy.ledger.feedback import feedback_row
 from proxy.ledger.frames import Message
 from proxy.ledger.keeper import Keeper
-from proxy.ledger.queue import Queue
-from proxy.ledger.row import pack
+from proxy.ledger.queue import Packer, Queue
 from proxy.ledger.writer import CLOSE_WITHIN, Spent
 from proxy.policy.snapshot import StorePolicy
 from proxy.tasks import spawn
-from proxy.words import Feedback, Record
+from proxy.words import Feedback
 
 log = logging.getLogger("splitlane.ledger")
 
@@ -49,6 +48,7 @@ class Ledger:
         self._on_spent = on_spent
         self._proxy = secrets.token_hex(8)  # this life of this process
         self._records = Queue()
+        self.settle = Packer(self._records, MAX_BATCH, self.send).settle  # keeps a record, or counts that it is dropped
         self._feedback = Queue(max_rows=MAX_FEEDBACK)
         self._joined = self._unknown = 0
         self._sent: dict[str, tuple[str, list[bytes], list[bytes]]] = {}  # batches that are not reported as written
@@ -61,11 +61,6 @@ class Ledger:
         self._opened = asyncio.Event()
         self._up = False
         self._changing = asyncio.Lock()
-
-    def settle(self, record: Record) -> None:
-        """Keep a record; where there is no room, count that it was dropped."""
-        if self._records.put(pack(record)) >= MAX_BATCH:
-            self.send()
 
     def rate(self, feedback: Feedback) -> None:
         """Keep a feedback, which finds its request in the store."""
@@ -146,13 +141,17 @@ class Ledger:
             self._restart.cancel()
             self._restart = None
         late = self._loop.time() + (CLOSE_WITHIN if self._up else HOPELESS)
-        while (keeper := self._keeper) is not None and self._records.queued and self._loop.time() < late:
+        while self._keeper is not None and self._left and self._loop.time() < late:
             self.send()
             await asyncio.sleep(0.005)
         keeper, self._keeper = self._keeper, None
         if keeper is not None:
             await keeper.end(max(HOPELESS, late - self._loop.time()))
         self._up = False
+
+    @property
+    def _left(self) -> int:
+        return self._records.queued + self._feedback.queued
 
     def _when_ended(self, keeper: Keeper) -> None:
         if keeper is self._keeper:

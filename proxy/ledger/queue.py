@@ -5,6 +5,10 @@ never waits.
 """
 
 from collections import deque
+from collections.abc import Callable
+
+from proxy.ledger.row import pack
+from proxy.words import Record
 
 # At 20,000 requests a second, ten seconds; in a sidecar's usual traffic, the better part of an hour.
 MAX_ROWS = 200_000
@@ -62,3 +66,20 @@ class Queue:
         taken = [rows.popleft() for _ in range(min(most, len(rows)))]
         self._held -= sum(map(len, taken))
         return taken
+
+
+class Packer:
+    """Puts records into a queue: the part of the ledger that every request pays for."""
+
+    __slots__ = ("_full", "_queue", "_whole")
+
+    def __init__(self, queue: Queue, whole: int, full: Callable[[], None]) -> None:
+        """`full` is called whenever there are `whole` rows or more."""
+        self._queue = queue
+        self._whole = whole
+        self._full = full
+
+    def settle(self, record: Record) -> None:
+        """Keep a record; where there is no room, it is counted as dropped."""
+        if self._queue.put(pack(record)) >= self._whole:
+            self._full()

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 # Under load, lines that come within this many seconds are written together: each write is a system
 # call, and a thread that wakes up takes the interpreter away from the event loop.
-GATHER = 0.02
+GATHER = 0.1
 # How long a descriptor that does not block may be unwilling before it is asked again, milliseconds.
 UNWILLING = 1000
 

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, cast
 
 from proxy.ledger.frames import Frames, Message, frame
@@ -14,8 +15,6 @@ log = logging.getLogger("splitlane.ledger")
 
 # It gets the proxy's own module path, whatever the working directory holds; `-S` spares it the search.
 PROGRAM = "import sys; sys.path[:] = {path!r}; from proxy.ledger.process import main; main()"
-
-
 # What is in the pipe outlives the proxy, whatever ends it: the writer reads on.
 PIPE_SIZE = 1 << 20
 # Seconds that a killed one may take to be gone.
@@ -39,7 +38,8 @@ class Keeper(asyncio.SubprocessProtocol):
         theirs, ours = os.pipe()
         try:
             if sys.platform == "linux":
-                fcntl.fcntl(ours, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
+                with suppress(OSError):  # the machine allows less: a small pipe will do
+                    fcntl.fcntl(ours, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
             # In our own session: in one of its own, Linux would give it half of the machine, whatever its priority.
             await loop.subprocess_exec(lambda: self, sys.executable, "-S", "-c", program, stdin=theirs, stderr=None)
         except BaseException:

@@ -11,6 +11,7 @@ import select
 import signal
 import sys
 from collections import deque
+from contextlib import suppress
 
 from proxy.ledger.batch import Batch, Kept
 from proxy.ledger.feedback import Joined
@@ -96,7 +97,8 @@ def _give_way() -> None:
     """Run when nobody else wants to: where there is one core, requests come first, and the proxy's queue holds."""
     os.nice(19)
     if sys.platform == "linux":
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        with suppress(OSError):  # a container may forbid it: the lowest priority will do
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 def main() -> None:

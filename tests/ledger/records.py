@@ -11,6 +11,7 @@ from proxy.ledger.migrate import migrate
 from proxy.ledger.open import open_database
 from proxy.ledger.row import row_of
 from proxy.words import Assignment, Attempt, Decision, Record, Usage, Variant
+from tests.support.records import SOUND
 
 NOW = 1_795_000_000.0
 HOUR = int(NOW // 3600)
@@ -22,28 +23,18 @@ def record(**changes: Any) -> Record:
     """A sound answer of the baseline to a user of its arm, for 0.25 dollars."""
     time = changes.get("time", NOW)
     usage = Usage(100, 50)
-    plain = Record(
+    plain = SOUND._replace(
         request_id=_ids.new(time),
         time=time,
-        route="chat",
-        agent="qa_agent",
         decision=Decision(Variant.BASELINE, Assignment.BASELINE, 7794),
         percentage=25.0,
-        salt=SALT,
-        policy_hash="0123456789ab",
         served="m",
-        status=200,
-        failure=None,
-        fallback=None,
         attempts=(Attempt("up", "m", 200, None, 0.001, 0.4, usage, 0.25),),
         latency=0.42,
-        blocked=0.4,
         ttft=-1.0,
         usage=usage,
         cost=0.25,
-        response_id="chatcmpl-1",
         unit="a" * 32,
-        stream=False,
     )
     return plain._replace(**changes)
 

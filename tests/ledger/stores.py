@@ -10,6 +10,7 @@ from proxy.ledger.migrate import migrate
 from proxy.ledger.open import open_database
 from proxy.ledger.row import COLUMNS, row_of
 from proxy.words import Assignment, Attempt, Decision, Failure, Record, Usage, Variant
+from tests.support.records import SOUND
 
 HOUR = 3600
 # A Friday, on the hour.
@@ -46,30 +47,21 @@ def record(number: int, user: str = "", **changes: Any) -> Record:
     variant = changes.pop("variant", Variant.FINETUNED)
     assignment = changes.pop("assignment", Assignment(variant.value))
     bucket = changes.pop("bucket", 5 if variant is Variant.FINETUNED else 5000)
-    sound: dict[str, Any] = {
-        "request_id": f"0190-{number:08d}",
-        "time": START,
-        "route": "chat",
-        "agent": "qa_agent",
-        "decision": Decision(variant, assignment, bucket),
-        "percentage": 10.0,
-        "salt": SALT,
-        "policy_hash": "0123456789ab",
-        "served": "m",
-        "status": 200,
-        "failure": None,
-        "fallback": None,
-        "attempts": (attempt(),),
-        "latency": 1.0,
-        "blocked": 0.9,
-        "ttft": -1.0,
-        "usage": None,
-        "cost": 0.0,
-        "response_id": f"chatcmpl-{number}",
-        "unit": user,
-        "stream": False,
-    }
-    return Record(**{**sound, **changes})
+    plain = SOUND._replace(
+        request_id=f"0190-{number:08d}",
+        time=START,
+        decision=Decision(variant, assignment, bucket),
+        percentage=10.0,
+        served="m",
+        attempts=(attempt(),),
+        latency=1.0,
+        ttft=-1.0,
+        usage=None,
+        cost=0.0,
+        response_id=f"chatcmpl-{number}",
+        unit=user,
+    )
+    return plain._replace(**changes)
 
 
 def attempt(failure: Failure | None = None, usage: Usage | None = None) -> Attempt:

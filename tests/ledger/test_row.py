@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.ledger.row import BIN_GROWTH, COLUMNS, FIRST_BIN, Row, bin_of, middle_of, pack, row_of, unpack
+from proxy.ledger.row import COLUMNS, FIRST_BIN, Row, bin_of, middle_of, pack, row_of, unpack
 from proxy.words import Attempt, Failure
 from tests.ledger.records import HOUR, record
 
@@ -43,7 +43,6 @@ def test_middle_of_a_bin_is_within_two_and_a_half_per_cent_of_what_fell_into_it(
 @given(st.floats(0, 3600.0), st.floats(0, 3600.0))
 def test_bins_rise_with_time(one: float, other: float) -> None:
     assert (bin_of(one) <= bin_of(other)) or one > other
-    assert BIN_GROWTH > 1
 
 
 def test_packed_row_is_the_row_again_and_small() -> None:

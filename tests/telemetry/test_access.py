@@ -13,32 +13,19 @@ from hypothesis import strategies as st
 from proxy.telemetry.access import AccessLog, line_of
 from proxy.telemetry.lines import LineWriter, standard_error
 from proxy.words import Assignment, Attempt, Decision, Failure, Record, Usage, Variant
+from tests.support.records import SOUND
 
 USAGE = Usage(19, 10, cached=8, reasoning=4)
 FAILED = Attempt("up", "ft:m", 500, Failure.SERVER_ERROR, 0.0004, 0.25, None, 0.0)
 RESCUE = Attempt("up", "m", 200, None, 0.2504, 0.5, USAGE, 0.002)
-RESCUED = Record(
-    request_id="01890a5d-ac96-774b-bcce-b302099a8057",
-    time=1_700_000_000.0,
-    route="chat",
-    agent="qa_agent",
-    decision=Decision(Variant.FINETUNED, Assignment.FINETUNED, 5),
-    percentage=10.0,
-    salt="qa_agent/ft:m",
-    policy_hash="0123456789ab",
+RESCUED = SOUND._replace(
     served="m",
-    status=200,
-    failure=None,
     fallback=Failure.SERVER_ERROR,
     attempts=(FAILED, RESCUE),
     latency=0.7525009,
     blocked=0.75,
     ttft=-1.0,
-    usage=USAGE,
-    cost=0.002,
-    response_id="chatcmpl-1",
     unit="00" * 16,
-    stream=False,
     adapted=("seed",),
 )
 SUCCESS = RESCUED._replace(fallback=None, attempts=(RESCUE,), adapted=())

@@ -16,7 +16,7 @@ from proxy.telemetry.exporter import BATCH, FAREWELL, QUEUED, Exporter
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.otlp import Peers
 from tests.support.collector import Collector, Reply, collector, liar
-from tests.telemetry.test_metrics import SUCCESS
+from tests.support.records import SOUND as SUCCESS
 from tests.telemetry.test_otlp_spans import RESCUED
 
 NO_PEERS = Peers({}, {})

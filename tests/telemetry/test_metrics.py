@@ -10,35 +10,12 @@ from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.telemetry.metrics import GONE_KEPT, LATENCY_BUCKETS, TTFT_BUCKETS, Histogram, Metrics, gauge
-from proxy.words import Assignment, Decision, Failure, Record, Usage, Variant
+from proxy.words import Assignment, Decision, Failure, Record, Variant
+from tests.support.records import SOUND as SUCCESS
 
 FINETUNED, BASELINE = "ft:m", "m"
 KNOWN = frozenset({FINETUNED, BASELINE})
 LABELS = {"agent": "qa_agent", "variant": "finetuned", "model": FINETUNED}
-
-SUCCESS = Record(
-    request_id="0190",
-    time=1_700_000_000.0,
-    route="chat",
-    agent="qa_agent",
-    decision=Decision(Variant.FINETUNED, Assignment.FINETUNED, 5),
-    percentage=10.0,
-    salt="qa_agent/ft:m",
-    policy_hash="0123456789ab",
-    served=FINETUNED,
-    status=200,
-    failure=None,
-    fallback=None,
-    attempts=(),
-    latency=1.2,
-    blocked=1.0,
-    ttft=0.4,
-    usage=Usage(19, 10, cached=8, reasoning=4),
-    cost=0.002,
-    response_id="chatcmpl-1",
-    unit="",
-    stream=False,
-)
 
 
 class Scrape:

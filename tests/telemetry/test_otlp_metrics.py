@@ -10,7 +10,8 @@ from proxy.telemetry.otlp import resource_of
 from proxy.telemetry.otlp_metrics import MetricsEncoder
 from proxy.words import Attempt, Failure
 from tests.support.collector import plain
-from tests.telemetry.test_metrics import FINETUNED, KNOWN, SUCCESS
+from tests.support.records import SOUND as SUCCESS
+from tests.telemetry.test_metrics import FINETUNED, KNOWN
 
 SINCE, NOW = 1_700_000_000_000_000_000, 1_700_000_010_000_000_000
 MODEL = {

@@ -11,7 +11,8 @@ from proxy.telemetry.otlp import Peer, Peers, resource_of
 from proxy.telemetry.otlp_spans import SpanEncoder, span_count
 from proxy.words import Assignment, Attempt, Decision, Failure, Record, Trace, Usage, Variant
 from tests.support.collector import plain
-from tests.telemetry.test_metrics import BASELINE, FINETUNED, SUCCESS
+from tests.support.records import SOUND as SUCCESS
+from tests.telemetry.test_metrics import BASELINE, FINETUNED
 
 TRACE = Trace("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", "1111111111111111", 1, "POST")
 FAILED = Attempt("up", FINETUNED, 429, Failure.RATE_LIMITED, 0.25, 0.25, None, 0.0, "2222222222222222")
@@ -72,7 +73,7 @@ def test_server_span_has_the_conventions_attributes_and_ours() -> None:
         "splitlane.assignment": "finetuned",
         "splitlane.bucket": 5,
         "splitlane.policy": "0123456789ab",
-        "splitlane.request_id": "0190",
+        "splitlane.request_id": SUCCESS.request_id,
         "splitlane.served": BASELINE,
         "splitlane.fallback": "rate_limited",
     }

@@ -1,7 +1,6 @@
 """Splitlane: a sidecar reverse proxy that splits LLM traffic between fine-tuned models and a baseline.
 
 The folders are the stages of a request; imports point down this list or into `words`:
-
     cli         argv → one command each
     stub        an upstream that speaks both dialects and misbehaves on demand
     listener    the data and admin sockets, drain, signals, limits
@@ -11,6 +10,7 @@ The folders are the stages of a request; imports point down this list or into `w
     upstream    connection pool and one attempt on it
     split       pure: identity and assignment
     wire        pure: body splice, SSE events, headers, usage, error bodies
+    experiment  verdicts on the ramp: statistics, gates, brake, rollout
     ledger      records in a store: queue, writer, tables, SQLite and PostgreSQL
     telemetry   metrics, traces and logs
     policy      the policy file: config, load, compiled snapshot, hot reload

@@ -30,6 +30,7 @@ class Failure(StrEnum):
     STREAM_ERROR = "stream_error"
     STREAM_TRUNCATED = "stream_truncated"
     BREAKER_OPEN = "breaker_open"
+    BRAKE = "brake"
     BUDGET = "budget"
     OVERLOAD = "overload"
     CLIENT_GONE = "client_gone"
@@ -148,3 +149,12 @@ class Feedback(NamedTuple):
     score: float  # 0 … 1
     comment: str  # cleaned and cut
     time: float  # Unix seconds at its arrival
+
+
+class Brake(NamedTuple):
+    """A brake that was tripped: its agent's fine-tune serves nobody until a person clears it."""
+
+    id: str  # a UUIDv7: told twice, it counts once
+    agent: str
+    time: float  # Unix seconds
+    evidence: str  # a JSON object: what it was tripped by

@@ -7,6 +7,9 @@
 - `spend` is money by hour and proxy, which budgets are shared and survive a restart by.
 - `batches` names what has been written, so that a batch that is sent again counts once.
 - `rejected` keeps rows that the database would not take.
+- `stages` says when a stage began, and what was frozen for it.
+- `brakes`, `holds`, `decisions`, `looks` and `leases` are the rollout's memory: what was tripped, what
+  waits for a person, what was done and why, the smallest p-values so far, and who is deciding now.
 
 Compared requests are those with `assignment` `finetuned` or `baseline` and a bucket, on the route
 `chat`; `rollups` and `exposures` hold no others.
@@ -182,6 +185,76 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             time double precision NOT NULL,
             error text NOT NULL,
             content text NOT NULL
+        ){bare}
+        """,
+    ),
+    (
+        # What a verdict needs besides; see `experiment/evidence.py`.  `latency` and `cost` stay as they came.
+        "ALTER TABLE rollups ADD COLUMN slow bigint NOT NULL DEFAULT 0",
+        "ALTER TABLE rollups ADD COLUMN capped_latency double precision NOT NULL DEFAULT 0",
+        "ALTER TABLE rollups ADD COLUMN capped_cost double precision NOT NULL DEFAULT 0",
+        """
+        CREATE TABLE stages (
+            agent text NOT NULL,
+            salt text NOT NULL,
+            percentage double precision NOT NULL,
+            first_time double precision NOT NULL,
+            last_time double precision NOT NULL,
+            tau double precision,
+            latency_cap double precision,
+            cost_cap double precision,
+            frozen double precision,
+            PRIMARY KEY (agent, salt, percentage)
+        ){bare}
+        """,
+        """
+        CREATE TABLE brakes (
+            id text PRIMARY KEY,
+            agent text NOT NULL,
+            time double precision NOT NULL,
+            evidence text NOT NULL,
+            cleared double precision,
+            cleared_by text NOT NULL
+        ){bare}
+        """,
+        """
+        CREATE TABLE holds (
+            agent text PRIMARY KEY,
+            kind text NOT NULL,
+            reason text NOT NULL,
+            time double precision NOT NULL,
+            actor text NOT NULL
+        ){bare}
+        """,
+        """
+        CREATE TABLE decisions (
+            id text PRIMARY KEY,
+            time double precision NOT NULL,
+            agent text NOT NULL,
+            salt text NOT NULL,
+            percentage double precision NOT NULL,
+            action text NOT NULL,
+            target double precision,
+            reasons text NOT NULL,
+            actor text NOT NULL,
+            evidence text NOT NULL
+        ){bare}
+        """,
+        "CREATE INDEX decisions_agent ON decisions (agent, time)",
+        """
+        CREATE TABLE looks (
+            agent text NOT NULL,
+            salt text NOT NULL,
+            name text NOT NULL,
+            p double precision NOT NULL,
+            PRIMARY KEY (agent, salt, name)
+        ){bare}
+        """,
+        """
+        CREATE TABLE leases (
+            name text PRIMARY KEY,
+            holder text NOT NULL,
+            expires double precision NOT NULL
         ){bare}
         """,
     ),

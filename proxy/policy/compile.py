@@ -54,7 +54,7 @@ _SWITCHES: Mapping[str, frozenset[Failure]] = {
 }
 
 # Our own refusals of the fine-tune: the baseline was always meant to serve these.
-_ALWAYS = frozenset({Failure.BREAKER_OPEN, Failure.BUDGET})
+_ALWAYS = frozenset({Failure.BREAKER_OPEN, Failure.BRAKE, Failure.BUDGET})
 
 
 def compile_policy(config: PolicyConfig, digest: str) -> Policy:

@@ -57,6 +57,7 @@ _FAILURES: dict[Failure, tuple[int, str, str, int | None]] = {
     Failure.STREAM_ERROR: (502, "server_error", "the upstream reported an error in its stream", 1),
     Failure.STREAM_TRUNCATED: (502, "server_error", "the upstream's stream ended before it was complete", 1),
     Failure.BREAKER_OPEN: (503, "server_error", "the model keeps failing and is not called for a while", 5),
+    Failure.BRAKE: (503, "server_error", "the model failed too often; a person must bring it back", None),
     Failure.BUDGET: (402, "insufficient_quota", "the budget for this period is spent", None),
     Failure.OVERLOAD: (503, "server_error", "too many requests are in flight", 1),
     Failure.CLIENT_GONE: (499, "client_error", "the client left", None),

@@ -255,7 +255,7 @@ def test_only_what_said_not_now_or_broke_off_is_asked_again() -> None:
 
 def test_mistakes_of_the_client_never_open_a_breaker() -> None:
     assert not BREAKING & CLIENTS_OWN
-    assert not BREAKING & {Failure.SHUTDOWN, Failure.OVERLOAD, Failure.BUDGET, Failure.BREAKER_OPEN}
+    assert not BREAKING & {Failure.SHUTDOWN, Failure.OVERLOAD, Failure.BUDGET, Failure.BRAKE, Failure.BREAKER_OPEN}
 
 
 def test_ill_model_opens_its_breaker() -> None:

@@ -148,7 +148,7 @@ def test_switch_turns_its_failure_on(switch: str, failure: Failure) -> None:
 def test_our_own_refusals_fall_back_with_every_switch_off() -> None:
     names = ["connect", "timeout", "429", "5xx", "model_gone", "bad_body", "empty", "context_length", "auth"]
     off = ", ".join(f"{name}: false" for name in names)
-    assert compiled(f"{UPSTREAMS}fallback: {{on: {{{off}}}}}\n").fallback.on == {F.BREAKER_OPEN, F.BUDGET}
+    assert compiled(f"{UPSTREAMS}fallback: {{on: {{{off}}}}}\n").fallback.on == {F.BREAKER_OPEN, F.BRAKE, F.BUDGET}
 
 
 def test_models_switch_turns_all_fallback_off() -> None:

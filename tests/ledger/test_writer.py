@@ -19,6 +19,8 @@ from proxy.policy.snapshot import StorePolicy
 from tests.ledger.records import NOW, count, keep, opened, record
 from tests.support.postgres import PostgresServer
 
+pytestmark = pytest.mark.alone  # the writer runs when nobody else wants to
+
 KEY = b"k" * 32
 
 

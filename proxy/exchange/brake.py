@@ -33,6 +33,8 @@ MEMORY = 1000
 LEAST = 50.0
 # The latest of the baseline's attempts counts for a share of one in so many: an outage shows after two or three.
 RECENT = 16
+# A baseline that fails so often has an outage: what is normal is not learnt from that, and now nothing is evidence.
+OUTAGE = 0.5
 # Less than one failure in some hundred calls ago is none.
 _NONE = 0.001
 
@@ -103,9 +105,10 @@ class BrakeState:
             if self.baseline_recent:
                 self._recently(0.0)
         elif failure in BRAKING and self._baseline_limit.admits(bucket, now, policy.per_minute):
-            self.baseline_calls += 1.0
-            self.baseline_failures += 1.0
             self._recently(1.0)
+            if self.baseline_recent < OUTAGE:
+                self.baseline_calls += 1.0
+                self.baseline_failures += 1.0
         if self.baseline_calls >= 2 * MEMORY:
             self.baseline_calls /= 2
             self.baseline_failures /= 2

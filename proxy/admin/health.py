@@ -79,9 +79,8 @@ class HealthRoutes:
         is_open = attempts.breaker(agent.finetuned).is_open
         arms = {variant.value: outcomes.get((agent.name, variant.value), _NOBODY) for variant in Variant}
         reasons = [name for name, holds in (("brake", brake is not None), ("breaker_open", is_open)) if holds]
-        reasons += [
-            name for name in ("failing", "rescued", "slow") if any(name in symptoms(arm) for arm in arms.values())
-        ]
+        seen = {name for arm in arms.values() for name in symptoms(arm)}
+        reasons += [name for name in ("failing", "rescued", "slow") if name in seen]
         return {
             "status": "OK" if not reasons else "SLOW" if reasons == ["slow"] else "ERROR",
             "reasons": reasons,

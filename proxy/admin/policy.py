@@ -36,7 +36,7 @@ class PolicyRoutes:
         self._guard = guard
 
     async def show(self, _: web.Request) -> web.Response:
-        """GET /policy: the effective policy, redacted, how it came to be active, what is left of its budgets, brakes in force."""
+        """GET /policy: the effective policy, redacted, how it came to be active; money left, brakes in force."""
         store = self._store
         active, rejection = store.active, store.rejection
         last_error = rejection and {"at": utc_time(rejection.at), "problems": _problems(rejection.problems)}
@@ -107,7 +107,7 @@ class PolicyRoutes:
                 "hash": new.policy.hash,
                 "errors": [],
                 "warnings": _problems(new.warnings),
-                "diff": diff_policies(active.policy, new.policy).asjson_answer(),
+                "diff": diff_policies(active.policy, new.policy).as_json(),
             }
         )
 

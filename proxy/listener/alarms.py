@@ -96,7 +96,7 @@ class Alarms:
         count = len(error.problems)
         self._tell(
             f"rejected {error}",
-            f"policy {self._exchange.policy.hash} kept: the new one cannot be used, {count} problem(s); see GET /policy",
+            f"policy {self._exchange.policy.hash} kept: the new one has {count} problem(s), which GET /policy lists",
         )
 
     def _tell(self, key: str, text: str) -> None:

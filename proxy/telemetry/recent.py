@@ -25,6 +25,7 @@ _SPARED = {
 # Fallbacks without an attempt of the fine-tune.
 _UNTRIED = {Failure.BRAKE.value, Failure.BREAKER_OPEN.value, Failure.BUDGET.value}
 
+_BINS = len(LATENCY_BUCKETS) + 1
 _Totals = dict[tuple[str, str], tuple[int, int, int, list[int]]]  # requests, failed, rescued, latencies
 
 
@@ -55,7 +56,7 @@ class Recent:
     def outcomes(self) -> dict[tuple[str, str], Outcomes]:
         """By agent and assigned variant."""
         before = self._looks[0]
-        none = (0, 0, 0, [0] * (len(LATENCY_BUCKETS) + 1))
+        none = (0, 0, 0, [0] * _BINS)
         found = {}
         for key, (requests, failed, rescued, latencies) in self._totals().items():
             old = before.get(key, none)
@@ -68,15 +69,13 @@ class Recent:
     def _totals(self) -> _Totals:
         totals: _Totals = {}
         for (agent, variant, _), series in self._metrics.series():
-            requests, failed, rescued, latencies = totals.get((agent, variant), (0, 0, 0, None))
+            requests, failed, rescued, latencies = totals.get((agent, variant), (0, 0, 0, [0] * _BINS))
             counts = series.latency.counts
             totals[agent, variant] = (
                 requests + sum(counts),
                 failed + sum(count for reason, count in series.errors.items() if reason not in _SPARED),
                 rescued,
-                list(counts)
-                if latencies is None
-                else [one + more for one, more in zip(latencies, counts, strict=True)],
+                [one + more for one, more in zip(latencies, counts, strict=True)],
             )
         for (agent, reason), count in self._metrics.fallbacks():
             key = (agent, Variant.FINETUNED.value)

@@ -111,12 +111,8 @@ class Notices:
         for number in range(TRIES):
             if (webhook := self._webhook) is None:
                 return False
-            try:
-                reason, again = await _post(webhook, text), True
-            except Exception:
-                # Its text may have the URL.
-                reason, again = "a fault of ours", False
-            if reason is None:
+            reason, again = await _post(webhook, text)
+            if not reason:
                 if self._failing:
                     log.info("notices are taken again")
                 self._failing = False
@@ -143,8 +139,8 @@ class Notices:
         self._waiting.clear()
 
 
-async def _post(webhook: str, text: str) -> str | None:
-    """Why it was not taken, in words of ours; None: it was."""
+async def _post(webhook: str, text: str) -> tuple[str, bool]:
+    """Why it was not taken, in words of ours, and whether it may be later; empty: it was."""
     connector = TCPConnector(resolver=_Names(), use_dns_cache=False, force_close=True)
     timeout = ClientTimeout(total=TIMEOUT)
     headers = {"User-Agent": f"splitlane/{__version__}"}
@@ -155,9 +151,12 @@ async def _post(webhook: str, text: str) -> str | None:
                 webhook, json={"text": text.translate(_MARKUP)}, headers=headers, allow_redirects=False
             ) as response,
         ):
-            return None if 200 <= response.status < 300 else f"status {response.status}"
+            status = response.status
+            return "" if 200 <= status < 300 else f"status {status}", status == 429 or status >= 500
+    except TimeoutError:
+        return f"no answer within {TIMEOUT:g} s", True
     except (ClientError, OSError, ValueError) as error:
-        return f"no answer within {TIMEOUT:g} s" if isinstance(error, TimeoutError) else type(error).__name__
+        return type(error).__name__, True  # its text may have the URL
 
 
 class _Names(AbstractResolver):

@@ -25,8 +25,8 @@ SHARED = ("outbox", "tasks", "watchdog", "words")
 # The same input gives the same output, wherever and whenever.
 PURE = (
     "split", "wire", "policy.snapshot", "policy.moves", "policy.settings", "policy.agent_diff", "policy.diff_text",
-    "policy.diff", "experiment.evidence", "experiment.verdict", "ledger.database", "ledger.row", "ledger.schema",
-    "ledger.statements", "words",
+    "policy.diff", "experiment.cusum", "experiment.evidence", "experiment.verdict", "ledger.database", "ledger.row",
+    "ledger.schema", "ledger.statements", "words",
 )  # fmt: skip
 IMPURE_LIBRARIES = {
     "aiohttp", "asyncio", "datetime", "http", "logging", "os", "pathlib", "random", "secrets", "select",
@@ -47,6 +47,7 @@ COVERED_BY = {
     "exchange.reply": "integration/test_stream_commit.py",
     "exchange.request": "integration/test_wire_requests.py",
     "exchange.send": "integration/test_stale_connection.py",
+    "listener.alarms": "integration/test_brake.py",
     "listener.connection": "integration/test_bad_http.py",
     "listener.export": "integration/test_export.py",
     "listener.request": "integration/test_framing.py",

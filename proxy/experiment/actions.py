@@ -101,7 +101,7 @@ def wish_of(verdict: Verdict, evidence: Evidence, target: float, force: str) -> 
     against = objections(verdict, evidence) if up else ()
     hold = PAUSED if force and is_failing(against) else None
     action = Action.ADVANCE if up and target == verdict.next_percentage else Action.SET
-    return Plan(action, target, against, hold, force)
+    return Plan(action, target, against, hold, f"forced: {force}" if force and against else force)
 
 
 def objections(verdict: Verdict, evidence: Evidence) -> tuple[Because, ...]:

@@ -11,6 +11,7 @@ The order of writes, and what a crash between two of them leaves:
 Percentages are only ever read from the policy.  Nobody decides without the lease.
 """
 
+import contextlib
 import json
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -28,7 +29,7 @@ from proxy.experiment.percentages import changes_for
 from proxy.experiment.read import read_evidence
 from proxy.experiment.verdict import Verdict
 from proxy.ledger import brakes
-from proxy.ledger.database import Database
+from proxy.ledger.database import Database, DatabaseUnavailable
 from proxy.policy.edit import EditedPolicy, EditError, edit_policy
 from proxy.policy.load import LoadedPolicy
 from proxy.policy.problems import PolicyError
@@ -165,7 +166,7 @@ class Controller:
 
     def _take_back(self, steps: Sequence[Step], error: Exception) -> None:
         """Say in the history that the moves did not happen; what is held stays held."""
-        with self.database.transaction():
+        with contextlib.suppress(DatabaseUnavailable), self.database.transaction():
             for step in steps:
                 if step.moves:
                     self._record(step, Action.NOT_DONE, (str(error).splitlines()[0],))

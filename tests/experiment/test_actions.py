@@ -76,7 +76,7 @@ def test_inconclusive_stage_is_rolled_back_when_its_time_is_over(days: float, ac
 
 
 def test_inconclusive_stage_stays_by_default_and_one_that_waits_for_a_person_always() -> None:
-    late = {"since": NOW - 30 * DAY}
+    late: dict[str, Any] = {"since": NOW - 30 * DAY}
     assert planned(HOLD, Reason.INCONCLUSIVE, **late).action is Action.HOLD
     section = {"on_inconclusive": {"after": "1d", "action": "rollback"}}
     assert planned(HOLD, Reason.APPROVAL, section=section, **late).action is Action.HOLD

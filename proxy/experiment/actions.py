@@ -20,8 +20,6 @@ PAUSED, FAILED = "paused", "failed"  # kinds of `Hold`
 
 # What asking for a step answers.
 _ASKED = frozenset({Reason.NOT_STARTED, Reason.APPROVAL})
-# What more of the same may not settle, once `on_inconclusive.after` is over.
-_UNSETTLED = frozenset({Reason.INCONCLUSIVE, Reason.INSUFFICIENT_USERS})
 # Why there is something to undo.
 _FAILURES = frozenset({Reason.BRAKE, Reason.FAILED, Reason.GUARDRAIL_FAIL})
 
@@ -63,23 +61,16 @@ def plan_of(verdict: Verdict, evidence: Evidence, rollout: RolloutConfig) -> Pla
         return _failing(because, evidence, rollout)
     if verdict.outcome is Outcome.PASS and verdict.next_percentage is not None:
         return Plan(Action.ADVANCE, verdict.next_percentage, ())
-    unsettled = is_unsettled(because, evidence, rollout)
-    if unsettled and evidence.percentage > 0 and rollout.on_inconclusive.action == "rollback":
-        return Plan(Action.ROLLBACK, 0.0, because, FAILED)
     return waiting
 
 
 def _failing(because: tuple[Because, ...], evidence: Evidence, rollout: RolloutConfig) -> Plan:
     latch = FAILED if evidence.hold is None else None
-    if evidence.percentage > 0 and rollout.on_fail == "rollback":
+    # A stage that was inconclusive for too long fails only where the policy wants it rolled back.
+    undo = rollout.on_fail == "rollback" or not is_failing(because)
+    if evidence.percentage > 0 and undo:
         return Plan(Action.ROLLBACK, 0.0, because, latch)
     return Plan(Action.FAIL if latch else Action.HOLD, None, because, latch)
-
-
-def is_unsettled(because: tuple[Because, ...], evidence: Evidence, rollout: RolloutConfig) -> bool:
-    """Whether a stage has gone on for `on_inconclusive.after` and neither passed nor failed."""
-    late = evidence.since is not None and evidence.now - evidence.since >= rollout.on_inconclusive.after
-    return late and any(each.reason in _UNSETTLED for each in because)
 
 
 def reasons_of(verdict: Verdict, evidence: Evidence) -> tuple[Because, ...]:

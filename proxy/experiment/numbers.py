@@ -3,6 +3,7 @@
 Times are Unix seconds, durations seconds, shares 0 … 1; what has no value is null.
 """
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -51,14 +52,15 @@ def _gate(gate: GateVerdict) -> dict[str, Any]:
         "outcome": str(gate.outcome),
         "reason": gate.because and str(gate.because),
         "scale": gate.scale,
-        "finetuned": gate.finetuned,
-        "baseline": gate.baseline,
-        "estimate": gate.estimate,
-        "lower": gate.lower,
-        "upper": gate.upper,
+        **{name: _finite(getattr(gate, name)) for name in ("finetuned", "baseline", "estimate", "lower", "upper")},
         "margin": gate.margin,
         "clusters": {"finetuned": gate.clusters[0], "baseline": gate.clusters[1]},
     }
+
+
+def _finite(number: float | None) -> float | None:
+    """JSON has no infinity: a bound that is nowhere is null."""
+    return number if number is not None and math.isfinite(number) else None
 
 
 def _stage(stage: Stage) -> dict[str, Any]:

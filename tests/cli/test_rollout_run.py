@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from proxy.cli import main
+from proxy.cli.rollout_watch import watch
 from proxy.experiment import memory
 from proxy.experiment.lease import leased
 from proxy.policy.load import parse_policy
@@ -134,8 +135,7 @@ def read(stream: object, words: str) -> None:
         assert line, f"ended without {words!r}"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_watch_survives_a_bad_policy_and_a_lost_store_and_ends_cleanly(tmp_path: Path, number: signal.Signals) -> None:
+def test_watch_survives_a_bad_policy_and_a_lost_store_and_ends_cleanly(tmp_path: Path) -> None:
     path = write_ramp(tmp_path, percentage=0)
     good = path.read_text()
     with watching(path) as process:
@@ -148,7 +148,22 @@ def test_watch_survives_a_bad_policy_and_a_lost_store_and_ends_cleanly(tmp_path:
             fill(database, 50, failing=0.7, begin=time.time() - 2 * HOUR)
         path.write_text(good.replace("rollout_percentage: 0}  # the ramp", "rollout_percentage: 50}  # the ramp"))
         read(process.stdout, "qa_agent: 50 % → 0 % (rollback)")
-        process.send_signal(number)
+        process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
         assert "Traceback" not in process.stderr.read()  # type: ignore[union-attr]
     assert percentage_of(path) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_during_a_look_lets_it_end_and_is_the_last(number: signal.Signals) -> None:
+    looks = []
+
+    def look() -> int:
+        os.kill(os.getpid(), number)
+        looks.append("ended")
+        return 2
+
+    before = signal.getsignal(number)
+    assert watch(look, 3600) == 0
+    assert looks == ["ended"]
+    assert signal.getsignal(number) is before

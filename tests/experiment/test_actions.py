@@ -66,20 +66,10 @@ def test_paused_agent_is_left_alone(outcome: Outcome, reasons: tuple[Reason, ...
     assert plan.because[0].reason is Reason.PAUSED
 
 
-@pytest.mark.parametrize(("days", "action"), [(13.9, Action.HOLD), (14.1, Action.ROLLBACK)])
-@pytest.mark.parametrize("reason", [Reason.INCONCLUSIVE, Reason.INSUFFICIENT_USERS])
-def test_inconclusive_stage_is_rolled_back_when_its_time_is_over(days: float, action: Action, reason: Reason) -> None:
-    section = {"on_inconclusive": {"after": "14d", "action": "rollback"}}
-    plan = planned(HOLD, reason, section=section, since=NOW - days * DAY)
-    assert plan.action is action
-    assert plan.hold == ("failed" if action is Action.ROLLBACK else None)
-
-
-def test_inconclusive_stage_stays_by_default_and_one_that_waits_for_a_person_always() -> None:
-    late: dict[str, Any] = {"since": NOW - 30 * DAY}
-    assert planned(HOLD, Reason.INCONCLUSIVE, **late).action is Action.HOLD
-    section = {"on_inconclusive": {"after": "1d", "action": "rollback"}}
-    assert planned(HOLD, Reason.APPROVAL, section=section, **late).action is Action.HOLD
+@pytest.mark.parametrize("on_fail", ["rollback", "pause"])
+def test_stage_that_is_inconclusive_for_too_long_is_rolled_back_whatever_failures_do(on_fail: str) -> None:
+    plan = planned(FAIL, Reason.INCONCLUSIVE, section={"on_fail": on_fail})
+    assert (plan.action, plan.target, plan.hold) == (Action.ROLLBACK, 0.0, "failed")
 
 
 # --- a person's wish ----------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,7 +42,7 @@ def failing(tmp_path: Path) -> Path:
     return write_ramp(tmp_path)
 
 
-def run(path: Path, store: str = "", **changes: object) -> Done:
+def run(path: Path, store: str = "", **changes: Any) -> Done:
     with controlling(path, store, **changes) as controller:
         return controller.evaluate(QA)
 
@@ -118,10 +119,11 @@ def test_agents_are_decided_on_by_themselves(failing: Path) -> None:
 def test_percentage_of_no_step_goes_on_to_the_next_one(tmp_path: Path) -> None:
     path = write_ramp(tmp_path, percentage=60)
     with opened(store_of(tmp_path)) as database:
-        fill(database, 60, begin=time.time() - 2 * HOUR)
-    assert reasons(run(path)) == ["APPROVAL"]
+        fill(database, 60, begin=time.time() - 25 * HOUR)
     with controlling(path) as controller:
-        assert action(orders.go_to(controller, controller.look(QA), 70)) == (Action.SET, 70.0)
+        (look,) = controller.look(QA)
+        assert look.verdict.next_percentage == 80
+        assert action(orders.go_to(controller, [look], 70, "why not")) == (Action.SET, 70.0)
     assert percentage_of(path) == 70
 
 
@@ -138,7 +140,7 @@ def test_waiting_is_written_down_when_its_reasons_change(sound: Path) -> None:
         run(sound)
     assert [(each.action, list(each.reasons)) for each in past(sound)] == [("hold", ["APPROVAL"])]
     run(sound, now=time.time() + DAY)
-    assert [list(each.reasons) for each in past(sound)] == [["APPROVAL"], ["STALE"]]
+    assert [list(each.reasons) for each in past(sound)] == [["APPROVAL"], ["STALE", "NO_TRAFFIC"]]
 
 
 # --- failures -----------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """The numbers of a decision can be stored, and are all there."""
 
 import json
+import math
 
 from proxy.experiment.evidence import BucketSums, Exposed, Hold, Stage, Thresholds
 from proxy.experiment.numbers import numbers_of
@@ -16,10 +17,13 @@ def sums(bucket: int, *, treated: bool, requests: int) -> BucketSums:
 def test_numbers_are_json_with_the_sums_of_both_arms_by_stage() -> None:
     buckets = (sums(1, treated=True, requests=5), sums(2, treated=True, requests=7), sums(9, treated=False, requests=9))
     because = Because(Reason.INCONCLUSIVE, "success", 3600.0, "wide")
-    gate = GateVerdict("success", "guardrail", Outcome.HOLD, because, "points", 0.9, 0.95, 0.05, 0.0, 0.1, 0.01, (2, 1))
+    gate = GateVerdict(
+        "success", "guardrail", Outcome.HOLD, because, "points", 0.9, 0.95, 0.05, 0.0, math.inf, 0.01, (2, 1)
+    )
     seen = evidence(
         stages=(Stage(10.0, buckets),), exposed=(Exposed(10.0, 2, 1),), users=(2, 1),
-        thresholds=Thresholds(1.0, 2.0, 3.0, NOW), brake=Brake("i", "qa_agent", NOW, "{}"), hold=Hold("paused", "r", NOW),
+        thresholds=Thresholds(1.0, 2.0, 3.0, NOW), brake=Brake("i", "qa_agent", NOW, "{}"),
+        hold=Hold("paused", "r", NOW),
     )  # fmt: skip
     told = json.loads(
         json.dumps(numbers_of(seen, verdict(Outcome.HOLD, gates=(gate,), because=(because,)), "0123456789ab"))
@@ -32,4 +36,5 @@ def test_numbers_are_json_with_the_sums_of_both_arms_by_stage() -> None:
         "INCONCLUSIVE(success)",
         {"finetuned": 2, "baseline": 1},
     )
+    assert told["gates"][0]["upper"] is None
     assert (told["policy"], told["users"]["baseline"], told["hold"]["kind"]) == ("0123456789ab", 1, "paused")

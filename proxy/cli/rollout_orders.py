@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 
 from proxy.cli.progress import Progress
 from proxy.cli.rollout_desk import RolloutError, chosen, deciding, looking, lower_without_the_store
+from proxy.cli.rollout_notice import announce
 from proxy.cli.rollout_text import (
     decision_json,
     done_json,
@@ -117,6 +118,7 @@ def _run(args: argparse.Namespace, env: Mapping[str, str]) -> int:
         with Progress("agents judged", len(names)) as progress:
             done = controller.evaluate(names, progress=progress.step)
     _show(done, args)
+    announce(done, controller.loaded.policy)
     undone = any(step.plan.action is Action.ROLLBACK for step in done.steps)
     return FAILING if undone or any(_fails(step.look) for step in done.steps) else DONE
 

@@ -9,13 +9,17 @@ from collections.abc import Iterator
 from aiohttp import web
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from proxy.admin.answers import Guard
 from proxy.admin.app import admin_app
+from proxy.admin.health import HealthRoutes
 from proxy.admin.policy import PolicyRoutes
+from proxy.admin.rollout import RolloutRoutes
 from proxy.budget.metrics import budget_metrics
 from proxy.exchange.exchange import Exchange
 from proxy.ledger import Sink
 from proxy.ledger.ledger import Ledger
 from proxy.ledger.open import kind_of
+from proxy.listener.alarms import Alarms
 from proxy.listener.connection import Listener
 from proxy.listener.export import Export
 from proxy.outbox import Outbox
@@ -28,6 +32,7 @@ from proxy.telemetry.access import AccessLog
 from proxy.telemetry.lines import standard_error
 from proxy.telemetry.log import follow, log_lines
 from proxy.telemetry.metrics import Metrics, gauge
+from proxy.telemetry.recent import Recent
 
 log = logging.getLogger("splitlane.listener")
 
@@ -58,14 +63,18 @@ class Service:
         self._data_address = data
         self._admin_address = admin
         self._given_sinks = sinks
-        self._token = token
+        self._guard = Guard(token)
         self._loop = asyncio.get_running_loop()
         self.metrics = Metrics(self._known_models, self._gauges)
         self._access = AccessLog(standard_error)
         self.export = Export(self.metrics)
         outbox = Outbox(self._loop)
         self.exchange = Exchange(policy, (self.metrics.settle,), self._loop, outbox)
-        self.ledger = Ledger(self._loop, self._hash_users_with, self.exchange.budgets.others, lambda _: None)
+        self.alarms = Alarms(self.exchange, store)
+        self.ledger = self.alarms.ledger = Ledger(
+            self._loop, self._hash_users_with, self.exchange.budgets.others, self.alarms.hold
+        )
+        self._recent = Recent(self.metrics)
         store.on_swap = self._adopt
         self._known_cache: tuple[Policy, frozenset[str]] = (policy, _models(policy))
         self._listener = Listener(
@@ -108,12 +117,15 @@ class Service:
 
     async def start(self) -> None:
         """Listen.  Raises OSError where an address is taken."""
+        exchange = self.exchange
         runner = web.AppRunner(
             admin_app(
                 self.metrics,
-                self.exchange.flush,
+                exchange.flush,
                 lambda: self.ready,
-                PolicyRoutes(self.store, self.exchange.budgets, self._token),
+                PolicyRoutes(self.store, exchange.budgets, exchange.attempts.brakes, self._guard),
+                HealthRoutes(exchange, self._recent, exchange.flush),
+                RolloutRoutes(self.store, self.alarms.clear, self._guard),
             ),
             access_log=None,
             shutdown_timeout=0.1,
@@ -122,7 +134,7 @@ class Service:
         self._admin = runner
         try:
             await web.TCPSite(runner, *self._admin_address, reuse_address=True).start()
-            await self._keep_in(self.exchange.policy)  # no request before it is known what was spent
+            await self._keep_in(exchange.policy)  # no request before it is known what was spent and braked
             self._data = await self._loop.create_server(
                 self._listener, *self._data_address, backlog=BACKLOG, reuse_address=True
             )
@@ -130,7 +142,7 @@ class Service:
             await self.ledger.stop()
             await runner.cleanup()
             raise
-        self._settle_by(self.exchange.policy)
+        self._settle_by(exchange.policy)
         self._flush(time.perf_counter())
         self._watching = spawn(self.store.watch(), "policy watch")
 
@@ -191,7 +203,7 @@ class Service:
             self._flushing.cancel()
         self.exchange.flush()
         await self.ledger.stop()
-        await self.export.close()
+        await asyncio.gather(self.export.close(), self.alarms.notices.close())
         if self._admin is not None:
             await self._admin.cleanup()
         await asyncio.sleep(0)  # let closed transports go
@@ -221,8 +233,9 @@ class Service:
         await self.ledger.follow(policy.store, policy.observability.log_level)
 
     def _settle_by(self, policy: Policy) -> None:
-        """Say who gets records, feedback and money from now on."""
+        """Say who gets records, feedback, money and notices from now on."""
         url = policy.store.url
+        self.alarms.follow(policy)
         self.export.adopt(policy)
         self.exchange.trace_share = self.export.trace_share
         self.exchange.sinks = self._sinks(policy)
@@ -245,6 +258,7 @@ class Service:
         self.metrics.lag.observe(max(0.0, now - due))
         self.exchange.flush()
         self.ledger.send()
+        self._recent.look(now)
         self._flushing = self._loop.call_later(FLUSH_EVERY, self._flush, now + FLUSH_EVERY)
 
     async def _wait(self, seconds: float) -> None:
@@ -274,6 +288,7 @@ class Service:
             breaker.add_metric([agent.name], exchange.attempts.breaker(agent.finetuned).is_open)
         yield rollout
         yield breaker
+        yield from self.alarms.collect()
         yield from self.ledger.collect()
         info = GaugeMetricFamily("splitlane_policy_info", "The active policy.", labels=["hash"])
         info.add_metric([policy.hash], 1)

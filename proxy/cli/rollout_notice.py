@@ -5,10 +5,9 @@ import asyncio
 from proxy.experiment.actions import Action
 from proxy.experiment.controller import Done
 from proxy.policy.snapshot import Policy
-from proxy.telemetry.slack import Notices
 
 # Seconds that a command waits for the webhook at most.
-PATIENCE = 10.0
+PATIENCE = 5.0
 # What stands for a variable that is unset (see `policy.placeholders`) leads nowhere.
 _NOWHERE = "https://unset.invalid/"
 
@@ -37,6 +36,8 @@ def _texts(done: Done, environment: str) -> list[tuple[str, str]]:
 
 
 async def _send(webhook: str, texts: dict[str, str]) -> None:
+    from proxy.telemetry.slack import Notices  # noqa: PLC0415 aiohttp takes longer than all the rest
+
     notices = Notices()
     notices.follow(webhook)
     for agent, text in texts.items():

@@ -17,9 +17,11 @@ from proxy.cli.rollout_watch import watch
 from proxy.experiment import memory
 from proxy.experiment.lease import leased
 from proxy.policy.load import parse_policy
+from proxy.telemetry import slack
 from tests.cli.running import splitlane
 from tests.experiment.ramps import HOUR, controlling, fill, percentage_of, write_ramp
 from tests.ledger.records import opened
+from tests.support.collector import collector
 from tests.support.served import ROOT
 
 
@@ -74,6 +76,34 @@ def test_controller_that_finds_another_one_deciding_says_who_and_ends_with_4(
         assert capsys.readouterr() == ("", line)
         assert main(["rollout", "rollback", "at once", "--policy", str(failing)]) == 0
     assert percentage_of(failing) == 0
+
+
+# --- Slack ------------------------------------------------------------------------------------------
+
+
+def test_rollback_by_the_controller_is_told_to_slack_once(failing: Path) -> None:
+    with collector() as hook:
+        failing.write_text(failing.read_text() + f'alerting: {{slack_webhook: "{hook.url}/hook"}}\n')
+        for _ in range(2):
+            assert main(["rollout", "run", "--policy", str(failing)]) == 3
+        (post,) = hook.posts
+    text = json.loads(post.body)["text"]
+    assert text.startswith("Splitlane, test: qa_agent rolled back from 50 % to 0 %: GUARDRAIL_FAIL(success)")
+
+
+def test_webhook_that_refuses_or_is_unset_changes_nothing(
+    failing: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slack, "PAUSE", 0.01)
+    text = failing.read_text()
+    failing.write_text(text + 'alerting: {slack_webhook: "${SLACK_WEBHOOK_URL}"}\n')
+    assert main(["rollout", "run", "--policy", str(failing)]) == 3
+    assert percentage_of(failing) == 0
+    assert capsys.readouterr().err == ""
+    failing.write_text(text + 'alerting: {slack_webhook: "http://127.0.0.1:1/canary"}\n')
+    assert main(["rollout", "run", "--policy", str(failing)]) == 3
+    assert percentage_of(failing) == 0
+    assert "canary" not in "".join(capsys.readouterr())
 
 
 # --- patches ------------------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ def write_ramp(folder: Path, store: str = "", percentage: float = 50, more: str 
 
 def percentage_of(path: Path, agent: str = "qa_agent") -> float:
     """What the policy says now."""
-    return load_policy(path, {}).agents[agent.encode()].percentage
+    return load_policy(path, Placeholders({})).agents[agent.encode()].percentage
 
 
 def fill(

@@ -23,6 +23,7 @@ from proxy.policy.snapshot import (
     Policy,
     PoolPolicy,
     Price,
+    ReportPolicy,
     StorePolicy,
     Target,
     TimeoutsPolicy,
@@ -76,6 +77,7 @@ def compile_policy(config: PolicyConfig, digest: str) -> Policy:
         store=_store(config.store),
         observability=_observability(config.observability),
         settings=global_settings(config),
+        report=ReportPolicy(config.report.at, config.report.path),
         listen=ListenPolicy(parse_address(config.listen.data), parse_address(config.listen.admin)),
     )
 

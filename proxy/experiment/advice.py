@@ -1,0 +1,129 @@
+"""A verdict as one sentence that a manager can act on.  Pure."""
+
+from enum import StrEnum
+from math import ceil
+from typing import NamedTuple
+
+from proxy.experiment.verdict import Because, Outcome, Reason, Verdict
+
+
+class Action(StrEnum):
+    """What is recommended, or what is the case."""
+
+    PROCEED = "proceed"
+    APPROVE = "approve"  # all is well, and a person must agree
+    COMPLETE = "complete"
+    HOLD = "hold"
+    OBSERVE = "observe"  # nobody is exposed yet
+    START = "start"  # nobody is exposed, and nothing says when to begin
+    ROLL_BACK = "roll_back"
+    PAUSE = "pause"  # a guardrail failed, and the policy asks for no more
+    STOPPED = "stopped"  # one failed earlier, and nobody has cleared it
+    PAUSED = "paused"
+    BRAKE = "brake"
+
+
+class Advice(NamedTuple):
+    """The recommendation."""
+
+    action: Action
+    sentence: str
+
+
+# The reasons that stand for a state of their own, whatever else is known.
+_STATES = {
+    Reason.BRAKE: Action.BRAKE,
+    Reason.FAILED: Action.STOPPED,
+    Reason.PAUSED: Action.PAUSED,
+    Reason.NOT_STARTED: Action.START,
+    Reason.OBSERVING: Action.OBSERVE,
+    Reason.APPROVAL: Action.APPROVE,
+    Reason.COMPLETE: Action.COMPLETE,
+}
+_LEADS = {
+    Action.BRAKE: "Brake: the fine-tune serves nobody until a person clears it",
+    Action.STOPPED: "Stopped: a guardrail failed, and nothing moves until a person clears it",
+    Action.PAUSED: "Paused: nothing moves until a person resumes it",
+    Action.START: "Start when you are ready: nobody is on the fine-tune",
+    Action.OBSERVE: "Observe: nobody is exposed yet",
+    Action.COMPLETE: "Complete: there is no further stage",
+    Action.ROLL_BACK: "Roll back",
+    Action.PAUSE: "Pause",
+}
+# What is said where a reason comes without its numbers.
+_WORDS = {
+    Reason.STALE: "the newest data is too old",
+    Reason.NO_TRAFFIC: "nobody calls the agent",
+    Reason.SRM: "the arms do not have the sizes that the split gives them",
+    Reason.MISSING_USERS: "too many requests name no user",
+    Reason.INSUFFICIENT_USERS: "too few users have been seen",
+    Reason.INCONCLUSIVE: "the interval still reaches beyond the margin",
+    Reason.SOAK: "the stage has not lasted long enough",
+    Reason.GUARDRAIL_FAIL: "it is certainly worse, and by more than its margin",
+}
+
+
+def advice_of(verdict: Verdict, on_fail: str = "rollback") -> Advice:
+    """The recommendation; `on_fail` is the policy's word: rollback | pause."""
+    if not verdict.because:
+        return _passed(verdict)
+    first = verdict.because[0]
+    action = _STATES.get(first.reason)
+    if action is Action.APPROVE:
+        lead = f"Approve {_percentage(verdict.next_percentage)}: {_gates(verdict)}, and a person must agree"
+        return Advice(action, f"{lead}.")
+    if action is None and verdict.outcome is Outcome.FAIL:
+        action = Action.ROLL_BACK if on_fail == "rollback" else Action.PAUSE
+        return Advice(action, f"{_LEADS[action]}: {said(first)}.")
+    if action is None:
+        return Advice(Action.HOLD, _hold(verdict))
+    wait = "" if action is not Action.OBSERVE or first.eta is None else f", {in_words(first.eta)} more"
+    detail = f" ({_end(first.detail)})" if first.detail else ""
+    return Advice(action, f"{_LEADS[action]}{wait}{detail}.")
+
+
+def said(because: Because) -> str:
+    """The reason in plain words, without a full stop; a metric is named once."""
+    text = _end(because.detail) or _WORDS.get(because.reason, str(because.reason))
+    return f"{because.metric}: {text}" if because.metric and because.metric not in text else text
+
+
+def in_words(seconds: float) -> str:
+    """A time to wait, rounded up: `2 days`, `5 hours`, `1 minute`."""
+    for unit, size, least in (("day", 86400, 1.5 * 86400), ("hour", 3600, 1.5 * 3600), ("minute", 60, 0.0)):
+        if seconds >= least:
+            number = max(1, ceil(seconds / size - 1e-9))
+            return f"{number:,} {unit}{'s' if number != 1 else ''}"
+    return "no time"
+
+
+def _passed(verdict: Verdict) -> Advice:
+    if verdict.next_percentage is None:
+        return Advice(Action.COMPLETE, f"{_LEADS[Action.COMPLETE]}, and {_gates(verdict)}.")
+    return Advice(Action.PROCEED, f"Proceed to {_percentage(verdict.next_percentage)}: {_gates(verdict)}.")
+
+
+def _hold(verdict: Verdict) -> str:
+    """The reason that lasts longest, and how long."""
+    reasons = verdict.because
+    if verdict.eta is None:
+        longest = next((each for each in reasons if each.eta is None), reasons[0])
+        lead = f"Hold, because {said(longest)}"
+    else:
+        longest = max(reasons, key=lambda each: each.eta or 0.0)
+        lead = f"Hold: {in_words(verdict.eta)} more at today's traffic, because {said(longest)}"
+    more = len(reasons) - 1
+    return f"{lead}{f'; and {more} more reason' + 's' * (more > 1) if more else ''}."
+
+
+def _gates(verdict: Verdict) -> str:
+    number = len(verdict.gates)
+    return f"all {number} gates pass" if number > 1 else "its one gate passes" if number else "no gate is set"
+
+
+def _percentage(value: float | None) -> str:
+    return "the next stage" if value is None else f"{value:g} %"
+
+
+def _end(text: str) -> str:
+    return text.strip().rstrip(".")

@@ -11,18 +11,14 @@ from proxy.ledger.page import Block, Heading, Notes, Paragraph, Table
 from proxy.policy.units import show_duration
 
 LEGEND = (
-    "assigned: by the variant a user was assigned, whoever answered (intention to treat). Gates and recommendation"
-    " rest on it.",
-    "served: by who answered. A request that left the fine-tune, to be rescued or because of breaker, brake or budget,"
-    " is the baseline's. It decides nothing: each failure that is rescued would make the fine-tune look better.",
-    "worse by: the estimate over the whole ramp, stage by stage, by user; above 0 is worse, whatever the metric."
-    " relative ones are per cent of the baseline.",
-    "interval: always valid, so a look every day costs nothing. Its ends are one-sided bounds: the lower one decides"
-    " a failure, at the guardrail's share of alpha, the upper one a pass.",
-    "pass: the upper end is below the margin. fail: the lower end is above 0 and the estimate above the margin."
-    " hold: neither yet.",
-    "users: distinct ones; who is in several stages is in each. hours: the first hour of a stage may hold requests of"
-    " the stage before.",
+    "assigned: by the variant a user was assigned, whoever answered (intention to treat). This is what decides.",
+    "served: by who answered. A request that left the fine-tune, for whatever reason, counts for the baseline.",
+    "served decides nothing: each failure that is rescued makes the fine-tune look better than it is.",
+    "worse by: over the whole ramp, stage by stage, by user; above 0 is worse, whatever the metric.",
+    "interval: always valid, however often one looks. Its ends are one-sided bounds.",
+    "pass: the interval ends below the margin. fail: it begins above 0, and the estimate is above the margin.",
+    "users: distinct ones; who is in several stages is in each.",
+    "this stage: from the hour in which it began, which may hold requests of the stage before.",
 )
 SUMMARY = ("agent", "percentage", "recommendation")
 
@@ -141,7 +137,10 @@ def _health(finding: Finding) -> Table:
     """What must be in order for all else to count."""
     evidence, health, gates = finding.evidence, finding.rollout.health, finding.rollout.gates
     ceiling = gates.fallback_rate
-    age = None if evidence.newest is None else max(0.0, evidence.now - evidence.newest)
+    age, fresh = (
+        None if newest is None else max(0.0, evidence.now - newest)
+        for newest in (evidence.newest, evidence.newest_of_any)
+    )
     rows = [
         ("sample-ratio mismatch", _or_nothing(finding.verdict.srm_p, _p), f"p ≥ {health.srm.p:g}"),
         (
@@ -150,7 +149,8 @@ def _health(finding: Finding) -> Table:
             NOTHING if ceiling is None else f"≤ {share(ceiling.max)}",
         ),
         ("requests without a user", _or_nothing(evidence.missing_users, share), f"≤ {share(health.missing_users.max)}"),
-        ("newest request", _or_nothing(age, _ago), f"≤ {show_duration(health.no_traffic.grace)} ago"),
+        ("newest record in the store", _or_nothing(fresh, _ago), f"≤ {show_duration(health.stale.max)} ago"),
+        ("newest request of the agent", _or_nothing(age, _ago), f"≤ {show_duration(health.no_traffic.grace)} ago"),
     ]
     return Table(("check", "found", "in order"), rows)
 

@@ -9,16 +9,19 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from proxy.admin.policy import PolicyRoutes
+from proxy.admin.report import ReportRoutes
 from proxy.telemetry.metrics import Metrics
 from proxy.wire.errors import bad_request
 
 _NOT_FOUND = bad_request(
-    "no such admin route; there are /livez, /readyz, /metrics, /policy, /policy/reload and /assign", "not_found", 404
+    "no such admin route; there are /livez, /readyz, /metrics, /policy, /policy/reload, /assign and /report",
+    "not_found",
+    404,
 )
 
 
 def admin_app(
-    metrics: Metrics, flush: Callable[[], None], ready: Callable[[], bool], policy: PolicyRoutes
+    metrics: Metrics, flush: Callable[[], None], ready: Callable[[], bool], policy: PolicyRoutes, report: ReportRoutes
 ) -> web.Application:
     """`flush` brings the metrics up to date; `ready`: whether new requests are welcome."""
     registry = CollectorRegistry()
@@ -48,5 +51,8 @@ def admin_app(
     app.router.add_get("/policy", policy.show)
     app.router.add_post("/policy/reload", policy.reload)
     app.router.add_get("/assign", policy.assign)
+    app.router.add_get("/report", report.text)
+    app.router.add_get("/report.json", report.json)
+    app.router.add_get("/report.md", report.markdown)
     app.router.add_route("*", "/{path:.*}", unknown)
     return app

@@ -38,7 +38,9 @@ WORSE = GateVerdict(
     "success",
     "guardrail",
     Outcome.FAIL,
-    Because(Reason.GUARDRAIL_FAIL, "success", None, "success is 2.31 pp worse, at least 0.40 pp, and 1.00 pp is the margin"),
+    Because(
+        Reason.GUARDRAIL_FAIL, "success", None, "success is 2.31 pp worse, at least 0.40 pp, and 1.00 pp is the margin"
+    ),
     "points",
     0.967,
     0.9901,

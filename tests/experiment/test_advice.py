@@ -1,0 +1,118 @@
+"""A verdict in one sentence."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.experiment.advice import Action, advice_of, in_words
+from proxy.experiment.verdict import Because, Outcome, Reason, Verdict
+from tests.experiment.verdicts import DAY, SLOW, SUCCESS, WORSE, verdict
+
+STILL = "up to 3.10 pp worse, and 2.50 pp is the margin"
+
+
+@pytest.mark.parametrize(
+    ("found", "action", "sentence"),
+    [
+        (verdict(), Action.PROCEED, "Proceed to 25 %: all 2 gates pass."),
+        (verdict(gates=(SUCCESS,)), Action.PROCEED, "Proceed to 25 %: its one gate passes."),
+        (verdict(gates=()), Action.PROCEED, "Proceed to 25 %: no gate is set."),
+        (
+            verdict(Because(Reason.INCONCLUSIVE, "latency_p95", 2 * DAY, STILL), gates=(SLOW,)),
+            Action.HOLD,
+            f"Hold: 2 days more at today's traffic, because latency_p95: {STILL}.",
+        ),
+        (
+            verdict(
+                Because(Reason.SOAK, eta=3600.0, detail="23 of 24 hours"),
+                Because(Reason.INCONCLUSIVE, "cost", 5 * 3600.0, "cost may be 3 % higher."),
+                Because(Reason.INSUFFICIENT_USERS, eta=60.0),
+            ),
+            Action.HOLD,
+            "Hold: 5 hours more at today's traffic, because cost may be 3 % higher; and 2 more reasons.",
+        ),
+        (
+            verdict(Because(Reason.STALE), Because(Reason.SOAK, eta=60.0, detail="23 of 24 hours"), eta=None),
+            Action.HOLD,
+            "Hold, because the newest data is too old; and 1 more reason.",
+        ),
+        (
+            verdict(WORSE.because or Because(Reason.SRM), outcome=Outcome.FAIL, gates=(WORSE,)),
+            Action.ROLL_BACK,
+            "Roll back: success is 2.31 pp worse, at least 0.40 pp, and 1.00 pp is the margin.",
+        ),
+        (
+            verdict(Because(Reason.BRAKE, detail="9 of 9 first attempts failed"), outcome=Outcome.FAIL),
+            Action.BRAKE,
+            "Brake: the fine-tune serves nobody until a person clears it (9 of 9 first attempts failed).",
+        ),
+        (
+            verdict(Because(Reason.FAILED)),
+            Action.STOPPED,
+            "Stopped: a guardrail failed, and nothing moves until a person clears it.",
+        ),
+        (
+            verdict(Because(Reason.PAUSED, detail="release freeze")),
+            Action.PAUSED,
+            "Paused: nothing moves until a person resumes it (release freeze).",
+        ),
+        (
+            verdict(Because(Reason.APPROVAL), percentage=25.0, next_percentage=50.0),
+            Action.APPROVE,
+            "Approve 50 %: all 2 gates pass, and a person must agree.",
+        ),
+        (verdict(Because(Reason.COMPLETE), next_percentage=None), Action.COMPLETE,
+         "Complete: there is no further stage."),
+        (verdict(Because(Reason.NOT_STARTED)), Action.START,
+         "Start when you are ready: nobody is on the fine-tune."),
+        (verdict(Because(Reason.OBSERVING, eta=3 * 3600.0)), Action.OBSERVE,
+         "Observe: nobody is exposed yet, 3 hours more."),
+    ],
+)  # fmt: skip
+def test_recommendation_is_one_sentence(found: Verdict, action: Action, sentence: str) -> None:
+    assert advice_of(found) == (action, sentence)
+
+
+def test_policy_that_only_pauses_is_not_told_to_roll_back() -> None:
+    failed = verdict(Because(Reason.GUARDRAIL_FAIL, "success"), outcome=Outcome.FAIL)
+    assert advice_of(failed, "pause") == (
+        Action.PAUSE,
+        "Pause: success: it is certainly worse, and by more than its margin.",
+    )
+
+
+REASONS = st.builds(
+    Because,
+    st.sampled_from(Reason),
+    st.sampled_from(["", "success", "cost"]),
+    st.none() | st.floats(0, 1e9),
+    st.sampled_from(["", "in words", "with a stop."]),
+)
+
+
+@given(st.lists(REASONS, max_size=4), st.sampled_from(Outcome), st.none() | st.floats(0, 1e9))
+def test_whatever_the_verdict_there_is_one_line_that_ends(
+    because: list[Because], outcome: Outcome, eta: float | None
+) -> None:
+    action, sentence = advice_of(verdict(*because, outcome=outcome, eta=eta))
+    assert sentence.endswith(".")
+    assert not sentence.endswith("..")
+    assert "\n" not in sentence
+    assert "None" not in sentence
+    assert (action is Action.PROCEED) == (not because)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.0, "1 minute"),
+        (61.0, "2 minutes"),
+        (5400.0, "2 hours"),
+        (86400.0, "24 hours"),
+        (1.5 * 86400, "2 days"),
+        (2 * 86400.0, "2 days"),
+        (2 * 86400 + 60, "3 days"),
+    ],
+)
+def test_wait_is_rounded_up(seconds: float, words: str) -> None:
+    assert in_words(seconds) == words

@@ -83,7 +83,7 @@ def reported(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
 def test_json_has_a_verdict_per_agent_and_the_windows_figures(policy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data: dict[str, Any] = json.loads(reported(capsys, "--policy", str(policy), "--json"))
     assert data.keys() == {"generated_at", "policy", "environment", "since", "until", "agents"}
-    qa, legal = data["agents"]
+    legal, qa = data["agents"]
     assert (qa["agent"], legal["agent"], legal["groups"]) == ("qa_agent", "legal_agent", [])
     assert [group["requests"] for group in qa["groups"]] == [200, 600]
     verdict = qa["verdict"]
@@ -107,8 +107,8 @@ def test_markdown_has_all_agents_on_top(policy: Path, capsys: pytest.CaptureFixt
     lines = reported(capsys, "--policy", str(policy), "--md").splitlines()
     assert lines[0] == "# Splitlane report"
     assert lines[4:6] == ["| agent | percentage | recommendation |", "|---|---:|---|"]
-    assert [line.split(" | ")[:2] for line in lines[6:8]] == [["| qa_agent", "25 %"], ["| legal_agent", "25 %"]]
-    assert lines.index("## qa_agent at 25 %") < lines.index("## legal_agent at 25 %")
+    assert [line.split(" | ")[:2] for line in lines[6:8]] == [["| legal_agent", "25 %"], ["| qa_agent", "25 %"]]
+    assert lines.index("## legal_agent at 25 %") < lines.index("## qa_agent at 25 %")
     assert "assigned, which decides" in "".join(lines)
     assert not any(line.startswith("![") for line in lines)
 

@@ -50,17 +50,19 @@ _LEADS = {
     Action.ROLL_BACK: "Roll back",
     Action.PAUSE: "Pause",
 }
-# What is said where a reason comes without its numbers.
+# What is said of a reason: without its numbers, and with them.
 _WORDS = {
-    Reason.STALE: "the newest data is too old",
-    Reason.NO_TRAFFIC: "nobody calls the agent",
-    Reason.SRM: "the arms do not have the sizes that the split gives them",
-    Reason.MISSING_USERS: "too many requests name no user",
-    Reason.INSUFFICIENT_USERS: "too few users have been seen",
-    Reason.INCONCLUSIVE: "the interval still reaches beyond the margin",
-    Reason.SOAK: "the stage has not lasted long enough",
-    Reason.GUARDRAIL_FAIL: "it is certainly worse, and by more than its margin",
+    Reason.STALE: ("the newest data is too old", "{}"),
+    Reason.NO_TRAFFIC: ("nobody calls the agent", "{}"),
+    Reason.SRM: ("the arms do not have the sizes that the split gives them", "{}"),
+    Reason.MISSING_USERS: ("too many requests name no user", "{}"),
+    Reason.INSUFFICIENT_USERS: ("{what} has seen too little", "{what} has seen {}"),
+    Reason.INCONCLUSIVE: ("{what} may still be worse than allowed", "{what} may still be worse than allowed ({})"),
+    Reason.SOAK: ("the stage has not lasted long enough", "the stage has lasted {}"),
+    Reason.GUARDRAIL_FAIL: ("{what} is certainly worse, and by more than allowed", "{what} is {}"),
 }
+# Their lead has said it all.
+_SAID = frozenset({Action.BRAKE, Action.COMPLETE})
 
 
 def advice_of(verdict: Verdict, on_fail: str = "rollback") -> Advice:
@@ -78,14 +80,17 @@ def advice_of(verdict: Verdict, on_fail: str = "rollback") -> Advice:
     if action is None:
         return Advice(Action.HOLD, _hold(verdict))
     wait = "" if action is not Action.OBSERVE or first.eta is None else f", {in_words(first.eta)} more"
-    detail = f" ({_end(first.detail)})" if first.detail else ""
+    detail = f" ({_end(first.detail)})" if first.detail and action not in _SAID else ""
     return Advice(action, f"{_LEADS[action]}{wait}{detail}.")
 
 
 def said(because: Because) -> str:
-    """The reason in plain words, without a full stop; a metric is named once."""
-    text = _end(because.detail) or _WORDS.get(because.reason, str(because.reason))
-    return f"{because.metric}: {text}" if because.metric and because.metric not in text else text
+    """The reason in plain words, without a full stop."""
+    detail = _end(because.detail)
+    without, filled = _WORDS.get(because.reason, (str(because.reason), "{}"))
+    if detail.startswith("worse by"):  # a signal, which is sure and may not fail
+        filled = "{what} is {}"
+    return (filled if detail else without).format(detail, what=because.metric or "the stage")
 
 
 def in_words(seconds: float) -> str:
@@ -118,7 +123,9 @@ def _hold(verdict: Verdict) -> str:
 
 def _gates(verdict: Verdict) -> str:
     number = len(verdict.gates)
-    return f"all {number} gates pass" if number > 1 else "its one gate passes" if number else "no gate is set"
+    unread = [gate.gate for gate in verdict.gates if gate.because is not None]
+    passed = f"all {number} gates pass" if number > 1 else "its one gate passes" if number else "no gate is set"
+    return f"{passed} ({', '.join(unread)} for want of data)" if unread else passed
 
 
 def _percentage(value: float | None) -> str:

@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import StringIO
-from math import expm1
 from pathlib import Path
 from typing import Any, NamedTuple
 from xml.sax.saxutils import escape
@@ -119,7 +118,7 @@ def _scaled(gate: GateVerdict, value: float | None) -> float | None:
     """Per cent, points, or the score itself: what the axis counts in."""
     if value is None:
         return None
-    return expm1(value) * 100 if gate.scale == "relative" else value if gate.scale == "score" else value * 100
+    return value if gate.scale == "score" else value * 100
 
 
 def _course(finding: Finding, text: str) -> str:

@@ -1,7 +1,6 @@
 """A finding as blocks of a page: the recommendation first, then the evidence.  Pure."""
 
 from collections.abc import Callable, Iterator, Sequence
-from math import expm1
 
 from proxy.experiment.advice import advice_of, in_words, said
 from proxy.experiment.findings import Arms, Finding
@@ -125,8 +124,7 @@ def harm_of(gate: GateVerdict, value: float) -> str:
     """A value on the gate's harm scale as people read it: `+1.20 pp`, `+10.00 %`, `+0.050`."""
     match gate.scale:
         case "relative":
-            change = expm1(value)  # the scale is the logarithm of a ratio
-            return signed(change, share(abs(change)))
+            return signed(value, share(abs(value)))
         case "score":
             return signed(value, score(abs(value)))
         case _:

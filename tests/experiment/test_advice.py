@@ -1,14 +1,16 @@
 """A verdict in one sentence."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.experiment.advice import Action, advice_of, in_words
 from proxy.experiment.verdict import Because, Outcome, Reason, Verdict
-from tests.experiment.verdicts import DAY, SLOW, SUCCESS, WORSE, verdict
+from tests.experiment.verdicts import COST, DAY, SLOW, SUCCESS, WORSE, verdict
 
-STILL = "up to 3.10 pp worse, and 2.50 pp is the margin"
+STILL = "between -1.30 pp and +3.10 pp, allowed +2.50 pp"
 
 
 @pytest.mark.parametrize(
@@ -16,20 +18,30 @@ STILL = "up to 3.10 pp worse, and 2.50 pp is the margin"
     [
         (verdict(), Action.PROCEED, "Proceed to 25 %: all 2 gates pass."),
         (verdict(gates=(SUCCESS,)), Action.PROCEED, "Proceed to 25 %: its one gate passes."),
+        (
+            verdict(gates=(SUCCESS, replace(COST, because=Because(Reason.INSUFFICIENT_USERS, "cost")))),
+            Action.PROCEED,
+            "Proceed to 25 %: all 2 gates pass (cost for want of data).",
+        ),
+        (
+            verdict(Because(Reason.INSUFFICIENT_USERS, "success", DAY, "4 of 10 users")),
+            Action.HOLD,
+            "Hold: 24 hours more at today's traffic, because success has seen 4 of 10 users.",
+        ),
         (verdict(gates=()), Action.PROCEED, "Proceed to 25 %: no gate is set."),
         (
             verdict(Because(Reason.INCONCLUSIVE, "latency_p95", 2 * DAY, STILL), gates=(SLOW,)),
             Action.HOLD,
-            f"Hold: 2 days more at today's traffic, because latency_p95: {STILL}.",
+            f"Hold: 2 days more at today's traffic, because latency_p95 may still be worse than allowed ({STILL}).",
         ),
         (
             verdict(
                 Because(Reason.SOAK, eta=3600.0, detail="23 of 24 hours"),
-                Because(Reason.INCONCLUSIVE, "cost", 5 * 3600.0, "cost may be 3 % higher."),
+                Because(Reason.INCONCLUSIVE, "cost", 5 * 3600.0, "worse by +3.00 %; a signal only holds."),
                 Because(Reason.INSUFFICIENT_USERS, eta=60.0),
             ),
             Action.HOLD,
-            "Hold: 5 hours more at today's traffic, because cost may be 3 % higher; and 2 more reasons.",
+            "Hold: 5 hours more at today's traffic, because cost is worse by +3.00 %; a signal only holds; and 2 more reasons.",
         ),
         (
             verdict(Because(Reason.STALE), Because(Reason.SOAK, eta=60.0, detail="23 of 24 hours"), eta=None),
@@ -39,12 +51,12 @@ STILL = "up to 3.10 pp worse, and 2.50 pp is the margin"
         (
             verdict(WORSE.because or Because(Reason.SRM), outcome=Outcome.FAIL, gates=(WORSE,)),
             Action.ROLL_BACK,
-            "Roll back: success is 2.31 pp worse, at least 0.40 pp, and 1.00 pp is the margin.",
+            "Roll back: success is worse by +2.31 pp, certainly by more than +0.40 pp, allowed +1.00 pp.",
         ),
         (
-            verdict(Because(Reason.BRAKE, detail="9 of 9 first attempts failed"), outcome=Outcome.FAIL),
+            verdict(Because(Reason.BRAKE, detail="until a person clears it"), outcome=Outcome.FAIL),
             Action.BRAKE,
-            "Brake: the fine-tune serves nobody until a person clears it (9 of 9 first attempts failed).",
+            "Brake: the fine-tune serves nobody until a person clears it.",
         ),
         (
             verdict(Because(Reason.FAILED)),
@@ -77,7 +89,7 @@ def test_policy_that_only_pauses_is_not_told_to_roll_back() -> None:
     failed = verdict(Because(Reason.GUARDRAIL_FAIL, "success"), outcome=Outcome.FAIL)
     assert advice_of(failed, "pause") == (
         Action.PAUSE,
-        "Pause: success: it is certainly worse, and by more than its margin.",
+        "Pause: success is certainly worse, and by more than allowed.",
     )
 
 

@@ -21,9 +21,9 @@ TEXT = """\
 qa_agent at 10 %
 ================
 
-Hold: 2 days more at today's traffic, because latency_p95: up to 3.10 pp worse, and 2.50 pp is the margin.
+Hold: 2 days more at today's traffic, because latency_p95 may still be worse than allowed (between -1.30 pp and +3.10 pp, allowed +2.50 pp).
 
-INCONCLUSIVE(latency_p95): latency_p95: up to 3.10 pp worse, and 2.50 pp is the margin (2 days more)
+INCONCLUSIVE(latency_p95): latency_p95 may still be worse than allowed (between -1.30 pp and +3.10 pp, allowed +2.50 pp) (2 days more)
 warning: MISSING_USERS: 22 % of the requests name no user
 
 stage  since                 users fine-tuned  users baseline  requests fine-tuned  requests baseline  success fine-tuned  success baseline

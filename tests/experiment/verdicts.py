@@ -1,6 +1,5 @@
 """Verdicts and findings for the tests, written down: nothing is judged here."""
 
-from math import log
 from typing import Any
 
 from proxy.experiment.evidence import BucketSums, Evidence, Stage
@@ -21,7 +20,7 @@ SLOW = GateVerdict(
     "latency_p95",
     "guardrail",
     Outcome.HOLD,
-    Because(Reason.INCONCLUSIVE, "latency_p95", 2 * DAY, "up to 3.10 pp worse, and 2.50 pp is the margin"),
+    Because(Reason.INCONCLUSIVE, "latency_p95", 2 * DAY, "between -1.30 pp and +3.10 pp, allowed +2.50 pp"),
     "points",
     0.058,
     0.049,
@@ -32,14 +31,14 @@ SLOW = GateVerdict(
     (112, 980),
 )
 COST = GateVerdict(
-    "cost", "signal", Outcome.PASS, None, "relative", 0.00021, 0.00029, log(0.72), log(0.68), log(0.77), 0.0, (112, 980)
+    "cost", "signal", Outcome.PASS, None, "relative", 0.00021, 0.00029, -0.28, -0.32, -0.23, 0.0, (112, 980)
 )
 WORSE = GateVerdict(
     "success",
     "guardrail",
     Outcome.FAIL,
     Because(
-        Reason.GUARDRAIL_FAIL, "success", None, "success is 2.31 pp worse, at least 0.40 pp, and 1.00 pp is the margin"
+        Reason.GUARDRAIL_FAIL, "success", None, "worse by +2.31 pp, certainly by more than +0.40 pp, allowed +1.00 pp"
     ),
     "points",
     0.967,

@@ -53,7 +53,7 @@ _LEADS = {
 # What is said of a reason: without its numbers, and with them.
 _WORDS = {
     Reason.STALE: ("the newest data is too old", "{}"),
-    Reason.NO_TRAFFIC: ("nobody calls the agent", "{}"),
+    Reason.NO_TRAFFIC: ("nobody calls the agent", "there was {}"),
     Reason.SRM: ("the arms do not have the sizes that the split gives them", "{}"),
     Reason.MISSING_USERS: ("too many requests name no user", "{}"),
     Reason.INSUFFICIENT_USERS: ("{what} has seen too little", "{what} has seen {}"),
@@ -88,8 +88,10 @@ def said(because: Because) -> str:
     """The reason in plain words, without a full stop."""
     detail = _end(because.detail)
     without, filled = _WORDS.get(because.reason, (str(because.reason), "{}"))
-    if detail.startswith("worse by"):  # a signal, which is sure and may not fail
+    if because.reason is Reason.INCONCLUSIVE and detail.startswith("worse by"):  # a signal, which may not fail
         filled = "{what} is {}"
+    if because.reason is Reason.INSUFFICIENT_USERS and not detail[:1].isdigit():
+        filled = "{what} cannot be read: {}"
     return (filled if detail else without).format(detail, what=because.metric or "the stage")
 
 

@@ -28,6 +28,16 @@ STILL = "between -1.30 pp and +3.10 pp, allowed +2.50 pp"
             Action.HOLD,
             "Hold: 24 hours more at today's traffic, because success has seen 4 of 10 users.",
         ),
+        (
+            verdict(Because(Reason.INSUFFICIENT_USERS, "cost", None, "no stage has data of both arms")),
+            Action.HOLD,
+            "Hold, because cost cannot be read: no stage has data of both arms.",
+        ),
+        (
+            verdict(Because(Reason.NO_TRAFFIC, detail="no request of the agent yet")),
+            Action.HOLD,
+            "Hold, because there was no request of the agent yet.",
+        ),
         (verdict(gates=()), Action.PROCEED, "Proceed to 25 %: no gate is set."),
         (
             verdict(Because(Reason.INCONCLUSIVE, "latency_p95", 2 * DAY, STILL), gates=(SLOW,)),
@@ -37,11 +47,11 @@ STILL = "between -1.30 pp and +3.10 pp, allowed +2.50 pp"
         (
             verdict(
                 Because(Reason.SOAK, eta=3600.0, detail="23 of 24 hours"),
-                Because(Reason.INCONCLUSIVE, "cost", 5 * 3600.0, "worse by +3.00 %; a signal only holds."),
+                Because(Reason.INCONCLUSIVE, "cost", 5 * 3600.0, "worse by 3 %; a signal only."),
                 Because(Reason.INSUFFICIENT_USERS, eta=60.0),
             ),
             Action.HOLD,
-            "Hold: 5 hours more at today's traffic, because cost is worse by +3.00 %; a signal only holds; and 2 more reasons.",
+            "Hold: 5 hours more at today's traffic, because cost is worse by 3 %; a signal only; and 2 more reasons.",
         ),
         (
             verdict(Because(Reason.STALE), Because(Reason.SOAK, eta=60.0, detail="23 of 24 hours"), eta=None),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from xml.sax.saxutils import escape
 
-from proxy.experiment.findings import Course, Finding
+from proxy.experiment.findings import NOBODY, Course, Finding
 from proxy.experiment.verdict import GateVerdict, Outcome
 from proxy.experiment.verdict_page import harm_of
 from proxy.ledger.report import HOUR
@@ -123,8 +123,8 @@ def _scaled(gate: GateVerdict, value: float | None) -> float | None:
 
 def _course(finding: Finding, text: str) -> str:
     figure, (upper, lower) = _figure(2, 1.5)
-    bars = _bars(finding.course)
-    times = [_days(bar.hour) for bar in bars]
+    step, bars = _bars(finding.course)
+    times = [(bar.hour + step / 2) * HOUR / 86400 for bar in bars]  # days since 1970: matplotlib's dates
     shares = [100 * bar.finetuned.requests / (bar.finetuned.requests + bar.baseline.requests) for bar in bars]
     upper.plot(times, shares, color=_COLOURS["finetuned"][0], lw=1.8, marker="o", ms=3)
     for line in finding.stages:
@@ -149,22 +149,16 @@ def _course(finding: Finding, text: str) -> str:
     return _svg(figure, text)
 
 
-def _bars(course: tuple[Course, ...]) -> list[Course]:
-    """The hours, or days of UTC where there are many; empty ones are left out."""
+def _bars(course: tuple[Course, ...]) -> tuple[int, list[Course]]:
+    """The hours, or days of UTC where there are many, and how many hours each is; empty ones are left out."""
     step = 1 if course[-1].hour - course[0].hour < MOST_BARS else 24
     found: dict[int, Course] = {}
     for each in course:
         start = each.hour // step * step
-        before = found.get(start)
-        found[start] = each._replace(hour=start) if before is None else Course(
-            start, before.finetuned.plus(each.finetuned), before.baseline.plus(each.baseline), 0, 0
-        )  # fmt: skip
-    return [each for each in found.values() if each.finetuned.requests + each.baseline.requests]
-
-
-def _days(hour: int) -> float:
-    """Days since 1970, which is what matplotlib's dates are."""
-    return hour * HOUR / 86400
+        before = found.get(start, Course(start, NOBODY, NOBODY, 0, 0))
+        finetuned, baseline = before.finetuned.plus(each.finetuned), before.baseline.plus(each.baseline)
+        found[start] = Course(start, finetuned, baseline, 0, 0)
+    return step, [each for each in found.values() if each.finetuned.requests + each.baseline.requests]
 
 
 def _dates(*axes: Any) -> None:

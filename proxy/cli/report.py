@@ -105,12 +105,12 @@ def run(args: argparse.Namespace) -> int:
         return _failed(str(error))
     try:
         text = "\n".join(_lines(args, window, full))
-        if args.output is None:
-            print(text)
-        else:
+        if args.output is not None:
             write_whole(args.output, f"{text}\n")
     except OSError as error:
         return _failed(f"{error.filename or args.output}: cannot be written ({error.strerror or error})", 1)
+    if args.output is None:
+        print(text)
     return 0
 
 

@@ -84,12 +84,15 @@ def advice_of(verdict: Verdict, on_fail: str = "rollback") -> Advice:
     return Advice(action, f"{_LEADS[action]}{wait}{detail}.")
 
 
-def said(because: Because) -> str:
-    """The reason in plain words, without a full stop."""
+def said(because: Because, *, briefly: bool = False) -> str:
+    """The reason in plain words, without a full stop; `briefly`: without an interval that the table has."""
     detail = _end(because.detail)
     without, filled = _WORDS.get(because.reason, (str(because.reason), "{}"))
-    if because.reason is Reason.INCONCLUSIVE and detail.startswith("worse by"):  # a signal, which may not fail
-        filled = "{what} is {}"
+    if because.reason is Reason.INCONCLUSIVE:
+        if detail.startswith("worse by"):  # a signal, which is sure and may not fail
+            filled = "{what} is {}"
+        elif briefly:
+            detail = ""
     if because.reason is Reason.INSUFFICIENT_USERS and not detail[:1].isdigit():
         filled = "{what} cannot be read: {}"
     return (filled if detail else without).format(detail, what=because.metric or "the stage")
@@ -115,10 +118,10 @@ def _hold(verdict: Verdict) -> str:
     reasons = verdict.because
     if verdict.eta is None:
         longest = next((each for each in reasons if each.eta is None), reasons[0])
-        lead = f"Hold, because {said(longest)}"
+        lead = f"Hold, because {said(longest, briefly=True)}"
     else:
         longest = max(reasons, key=lambda each: each.eta or 0.0)
-        lead = f"Hold: {in_words(verdict.eta)} more at today's traffic, because {said(longest)}"
+        lead = f"Hold: {in_words(verdict.eta)} more at today's traffic, because {said(longest, briefly=True)}"
     more = len(reasons) - 1
     return f"{lead}{f'; and {more} more reason' + 's' * (more > 1) if more else ''}."
 

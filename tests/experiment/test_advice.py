@@ -42,7 +42,7 @@ STILL = "between -1.30 pp and +3.10 pp, allowed +2.50 pp"
         (
             verdict(Because(Reason.INCONCLUSIVE, "latency_p95", 2 * DAY, STILL), gates=(SLOW,)),
             Action.HOLD,
-            f"Hold: 2 days more at today's traffic, because latency_p95 may still be worse than allowed ({STILL}).",
+            "Hold: 2 days more at today's traffic, because latency_p95 may still be worse than allowed.",
         ),
         (
             verdict(

@@ -21,7 +21,7 @@ TEXT = """\
 qa_agent at 10 %
 ================
 
-Hold: 2 days more at today's traffic, because latency_p95 may still be worse than allowed (between -1.30 pp and +3.10 pp, allowed +2.50 pp).
+Hold: 2 days more at today's traffic, because latency_p95 may still be worse than allowed.
 
 INCONCLUSIVE(latency_p95): latency_p95 may still be worse than allowed (between -1.30 pp and +3.10 pp, allowed +2.50 pp) (2 days more)
 warning: MISSING_USERS: 22 % of the requests name no user

@@ -68,7 +68,7 @@ class Service:
         self.export = Export(self.metrics)
         outbox = Outbox(self._loop)
         self.exchange = Exchange(policy, (self.metrics.settle,), self._loop, outbox)
-        self.ledger = Ledger(self._loop, self._hash_users_with, self.exchange.budgets.others)
+        self.ledger = Ledger(self._loop, self._hash_users_with, self.exchange.budgets.others, lambda _: None)
         self._reporter = Reporter(store.path)
         self._daily = DailyReport(self._reporter.write)
         store.on_swap = self._adopt

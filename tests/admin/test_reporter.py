@@ -11,6 +11,9 @@ from proxy.admin import reporter
 from proxy.admin.reporter import Reporter, ReportFailed
 
 
+pytestmark = pytest.mark.alone  # processes that must be there in time
+
+
 def does(monkeypatch: pytest.MonkeyPatch, body: str) -> Reporter:
     """A reporter whose processes run `body`, which knows `argv`."""
     monkeypatch.setattr(reporter, "PROGRAM", "import sys, time, os; path = {path!r}; argv = {argv!r}; " + body)

@@ -15,6 +15,8 @@ from tests.support.lane import FINETUNED_USER, Lane, eventually, policy_of, runn
 from tests.support.raw_client import RawClient, RawResponse, request
 from tests.support.served import serving, write_policy
 
+pytestmark = pytest.mark.alone  # a report is made when nobody else wants to run
+
 MIDNIGHT = {"at": "00:00"}
 
 

@@ -10,7 +10,6 @@ import pytest
 from proxy.admin import reporter
 from proxy.admin.reporter import Reporter, ReportFailed
 
-
 pytestmark = pytest.mark.alone  # processes that must be there in time
 
 

@@ -10,12 +10,13 @@ from prometheus_client.registry import Collector
 
 from proxy.admin.health import HealthRoutes
 from proxy.admin.policy import PolicyRoutes
+from proxy.admin.report import ReportRoutes
 from proxy.admin.rollout import RolloutRoutes
 from proxy.telemetry.metrics import Metrics
 from proxy.wire.errors import bad_request
 
 _NOT_FOUND = bad_request(
-    "no such admin route; there are /livez, /readyz, /health, /metrics, /policy, /policy/reload, /assign"
+    "no such admin route; there are /livez, /readyz, /health, /metrics, /policy, /policy/reload, /assign, /report"
     " and /rollout/clear",
     "not_found",
     404,
@@ -29,6 +30,7 @@ def admin_app(
     policy: PolicyRoutes,
     health: HealthRoutes,
     rollout: RolloutRoutes,
+    report: ReportRoutes,
 ) -> web.Application:
     """`flush` brings the metrics up to date; `ready`: whether new requests are welcome."""
     registry = CollectorRegistry()
@@ -61,5 +63,8 @@ def admin_app(
     app.router.add_post("/policy/reload", policy.reload)
     app.router.add_get("/assign", policy.assign)
     app.router.add_post("/rollout/clear", rollout.clear)
+    app.router.add_get("/report", report.text)
+    app.router.add_get("/report.json", report.json)
+    app.router.add_get("/report.md", report.markdown)
     app.router.add_route("*", "/{path:.*}", unknown)
     return app

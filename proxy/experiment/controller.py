@@ -12,7 +12,6 @@ Percentages are only ever read from the policy.  Nobody decides without the leas
 """
 
 import contextlib
-import json
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -154,7 +153,7 @@ class Controller:
 
     def _record(self, step: Step, action: Action, reasons: tuple[str, ...]) -> None:
         (agent, evidence, verdict, _), plan = step
-        numbers = json.dumps(numbers_of(evidence, verdict, self.loaded.policy.hash), ensure_ascii=False)
+        numbers = numbers_of(evidence, verdict, self.loaded.policy.hash)
         now = self.clock()
         memory.record(
             self.database,

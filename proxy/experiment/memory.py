@@ -37,14 +37,13 @@ def history(database: Database, agent: str | None = None, limit: int = 100) -> l
 
 
 def put_hold(database: Database, agent: str, hold: Hold, actor: str) -> None:
-    """Keep the ramp from moving; a failure is not replaced by a pause."""
+    """Keep the ramp from moving; in place of what held it before."""
     database.execute(_HOLD, (agent, *hold, actor))
 
 
-def lift_hold(database: Database, agent: str, kind: str | None = None) -> Hold | None:
-    """Let the ramp move again, where the hold is of that kind; what held it."""
-    kinds = ("paused", "failed") if kind is None else (kind, kind)
-    rows = database.execute(_LIFT, (agent, *kinds))
+def lift_hold(database: Database, agent: str) -> Hold | None:
+    """Let the ramp move again; what held it."""
+    rows = database.execute(_LIFT, (agent,))
     return Hold(*rows[0]) if rows else None
 
 
@@ -82,9 +81,8 @@ _HISTORY = f"SELECT {_COLUMNS} FROM decisions {{}} ORDER BY time DESC, id DESC L
 _HOLD = (
     "INSERT INTO holds (agent, kind, reason, time, actor) VALUES (?, ?, ?, ?, ?) ON CONFLICT (agent) DO UPDATE SET"
     " kind = excluded.kind, reason = excluded.reason, time = excluded.time, actor = excluded.actor"
-    " WHERE holds.kind <> 'failed'"
 )
-_LIFT = "DELETE FROM holds WHERE agent = ? AND kind IN (?, ?) RETURNING kind, reason, time"
+_LIFT = "DELETE FROM holds WHERE agent = ? RETURNING kind, reason, time"
 _LOOK = (
     "INSERT INTO looks (agent, salt, name, p) VALUES (?, ?, ?, ?) ON CONFLICT (agent, salt, name) DO UPDATE SET"
     " p = excluded.p WHERE excluded.p < looks.p"

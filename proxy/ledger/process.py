@@ -97,7 +97,7 @@ class Answers:
             log.debug("the proxy is gone")
 
 
-def _give_way() -> None:
+def give_way() -> None:
     """Run when nobody else wants to: where there is one core, requests come first, and the proxy's queue holds."""
     os.nice(19)
     if sys.platform == "linux":
@@ -109,7 +109,7 @@ def main() -> None:
     """Write what comes until its end."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the end is the proxy's to tell
-    _give_way()
+    give_way()
     pipe = Pipe()
     first = pipe.first()
     if first is None:

@@ -13,6 +13,8 @@ from proxy.admin.answers import Guard
 from proxy.admin.app import admin_app
 from proxy.admin.health import HealthRoutes
 from proxy.admin.policy import PolicyRoutes
+from proxy.admin.report import ReportRoutes
+from proxy.admin.reporter import Reporter
 from proxy.admin.rollout import RolloutRoutes
 from proxy.budget.metrics import budget_metrics
 from proxy.exchange.exchange import Exchange
@@ -21,6 +23,7 @@ from proxy.ledger.ledger import Ledger
 from proxy.ledger.open import kind_of
 from proxy.listener.alarms import Alarms
 from proxy.listener.connection import Listener
+from proxy.listener.daily import DailyReport
 from proxy.listener.export import Export
 from proxy.outbox import Outbox
 from proxy.policy.load import LoadedPolicy
@@ -75,6 +78,8 @@ class Service:
             self._loop, self._hash_users_with, self.exchange.budgets.others, self.alarms.hold
         )
         self._recent = Recent(self.metrics)
+        self._reporter = Reporter(store.path)
+        self._daily = DailyReport(self._reporter.write)
         store.on_swap = self._adopt
         self._known_cache: tuple[Policy, frozenset[str]] = (policy, _models(policy))
         self._listener = Listener(
@@ -126,6 +131,7 @@ class Service:
                 PolicyRoutes(self.store, exchange.budgets, exchange.attempts.brakes, self._guard),
                 HealthRoutes(exchange, self._recent, exchange.flush),
                 RolloutRoutes(self.store, self.alarms.clear, self._guard),
+                ReportRoutes(self._reporter, lambda: exchange.policy.store.url is not None),
             ),
             access_log=None,
             shutdown_timeout=0.1,
@@ -144,6 +150,7 @@ class Service:
             raise
         self._settle_by(exchange.policy)
         self._flush(time.perf_counter())
+        self._daily.follow(self.exchange.policy)
         self._watching = spawn(self.store.watch(), "policy watch")
 
     def catch_signals(self) -> None:
@@ -173,6 +180,8 @@ class Service:
         listener = self._listener
         if self._watching is not None:
             self._watching.cancel()
+        self._daily.stop()
+        self._reporter.stop()
         listener.draining = True  # readiness fails, answers say `Connection: close`
         log.info("draining: %d requests in flight, %d connections", self.exchange.in_flight, len(listener.open))
         await self._wait(limits.drain_delay)
@@ -206,6 +215,7 @@ class Service:
         await asyncio.gather(self.export.close(), self.alarms.notices.close())
         if self._admin is not None:
             await self._admin.cleanup()
+        await self._reporter.ended()
         await asyncio.sleep(0)  # let closed transports go
         log.info("stopped")
 
@@ -224,6 +234,7 @@ class Service:
         self.exchange.adopt(policy)
         self._settle_by(policy)
         spawn(self._keep_in(policy), "store change")
+        self._daily.follow(policy)
         self.metrics.keep({agent.name for agent in policy.agents.values()}, _models(policy))
 
     def _hash_users_with(self, key: bytes) -> None:
@@ -305,6 +316,7 @@ class Service:
             "splitlane_log_dropped", "Log lines that nobody took from standard error in time.", value=log_lines.dropped
         )
         yield from self._access.collect()
+        yield from self._reporter.collect()
 
 
 def _models(policy: Policy) -> frozenset[str]:

@@ -32,6 +32,7 @@ from proxy.policy.snapshot import (
     Policy,
     PoolPolicy,
     Price,
+    ReportPolicy,
     StorePolicy,
     Target,
     TimeoutsPolicy,
@@ -87,6 +88,7 @@ def compile_policy(config: PolicyConfig, digest: str) -> Policy:
         brake=BrakePolicy(**config.rollout.brake.model_dump()),
         alerting=_alerting(config.alerting),
         settings=global_settings(config),
+        report=ReportPolicy(config.report.at, config.report.path),
         listen=ListenPolicy(parse_address(config.listen.data), parse_address(config.listen.admin)),
     )
 

@@ -26,6 +26,7 @@ from proxy.policy.config_rollout import RolloutConfig
 from proxy.policy.config_upstream import UpstreamConfig
 from proxy.policy.facts import facts_of, gather_facts, known_upstream
 from proxy.policy.fields import (
+    ClockTime,
     Compat,
     Credential,
     Duration,
@@ -180,6 +181,15 @@ class StoreConfig(Section):
         return key
 
 
+class ReportConfig(Section):
+    """The daily report; without an hour there is none."""
+
+    at: ClockTime | None = None
+    """When the proxy writes the report, UTC."""
+    path: Text = "reports/ab_testing_results.md"
+    """The file it is written to; its pictures are beside it."""
+
+
 class ObservabilityConfig(Section):
     """Logs, and where metrics and traces are sent."""
 
@@ -280,6 +290,7 @@ class PolicyConfig(Section):
     """What tokens cost, by a model's id, or the start of one followed by `*`."""
     rollout: RolloutConfig = RolloutConfig()
     store: StoreConfig = StoreConfig()
+    report: ReportConfig = ReportConfig()
     observability: ObservabilityConfig = ObservabilityConfig()
     alerting: AlertingConfig = AlertingConfig()
     limits: LimitsConfig = LimitsConfig()

@@ -185,6 +185,14 @@ class StorePolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportPolicy:
+    """The daily report."""
+
+    at: int | None = None  # minutes after midnight, UTC; None: there is none
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ObservabilityPolicy:
     """What is told to whom, besides `/metrics`."""
 
@@ -241,5 +249,6 @@ class Policy:
     brake: BrakePolicy
     alerting: AlertingPolicy
     listen: ListenPolicy = ListenPolicy()
+    report: ReportPolicy = ReportPolicy()
     # All that holds for every agent, flat, as a diff tells it; two policies that only differ here serve alike.
     settings: Mapping[str, str] = field(default_factory=dict, compare=False)

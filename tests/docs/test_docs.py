@@ -147,7 +147,8 @@ async def test_admin_routes_are_the_programs() -> None:
     assert documented == {
         f"{method.upper()} {path}" for method, path in re.findall(r'add_(get|post)\("([^"]+)"', source)
     }
-    bare_answers = {"POST /policy/reload": 401, "GET /assign": 400, "GET /health": 404}  # without what they need
+    reports = dict.fromkeys(("GET /report", "GET /report.json", "GET /report.md"), 503)  # no store
+    bare_answers = {"POST /policy/reload": 401, "GET /assign": 400, "GET /health": 404, **reports}
     async with running(policy_of("http://127.0.0.1:1")) as lane:
         for route in documented | bare_answers.keys():
             async with RawClient(lane.service.admin.host, lane.service.admin.port) as client:

@@ -40,11 +40,10 @@ def test_decisions_come_back_whole_and_newest_first(store: Database) -> None:
     assert history(store, "qa_agent", limit=1) == [kept[2]]
 
 
-def test_hold_is_lifted_once_and_by_kind(store: Database) -> None:
+def test_hold_is_lifted_once(store: Database) -> None:
     assert lift_hold(store, "qa_agent") is None
     put_hold(store, "qa_agent", Hold("paused", "lunch", NOW), "ann")
-    assert lift_hold(store, "qa_agent", "failed") is None
-    assert lift_hold(store, "qa_agent", "paused") == Hold("paused", "lunch", NOW)
+    assert lift_hold(store, "qa_agent") == Hold("paused", "lunch", NOW)
     assert lift_hold(store, "qa_agent") is None
 
 

@@ -65,3 +65,10 @@ def test_value_from_the_environment_is_not_shown(tmp_path: Path) -> None:
 
 def test_sound_policy_has_no_warning(tmp_path: Path) -> None:
     assert warnings(tmp_path, f"agents: {{a: {{fine_tuned: m, fallback: b}}}}\n{PRICED}") == []
+
+
+def test_report_without_records_is_told(tmp_path: Path) -> None:
+    (found,) = warnings(tmp_path, 'report: {at: "06:00"}\n')
+    assert "report.at" in found
+    assert "store.url" in found
+    assert warnings(tmp_path, 'report: {at: 06:00}\nstore: {url: "sqlite:///x.db"}\n') == []

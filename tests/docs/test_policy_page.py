@@ -205,26 +205,6 @@ def test_default_gates_are_the_documented_ones() -> None:
             ), path
 
 
-def test_sections_that_are_said_to_do_nothing_do_nothing() -> None:
-    """Whoever makes one of them act must say so on the page."""
-    (marked,) = re.findall(r"<!-- inert: (.+) -->", text_of(PAGE))
-    inert = marked.split()
-    acting = {
-        "rollout": {"brake": {"enabled": False}},
-        "alerting": {"enabled": False, "slack_webhook": "https://hooks.example/x"},
-    }
-    assert {name.partition(".")[0] for name in inert} == acting.keys()
-    assert compiled({**MINIMAL, **acting}) == compiled(MINIMAL)
-    below = text_of(PAGE).partition("<!-- inert:")[2]
-    assert read_blocks(below).keys() == {
-        path for path in GENERAL if any(path == name or path.startswith(f"{name}.") for name in inert)
-    }
-
-
-def test_what_acts_is_seen_by_that_test() -> None:
-    assert compiled({**MINIMAL, "observability": {"log_level": "debug"}}) != compiled(MINIMAL)
-
-
 def compiled(data: dict[str, Any]) -> Policy:
     return compile_policy(parse_policy(yaml.safe_dump(data).encode(), "x.yaml", {}), "0" * 12)
 

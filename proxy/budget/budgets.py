@@ -9,7 +9,7 @@ its day both; nothing here waits.
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -55,6 +55,17 @@ class BudgetStatus(NamedTuple):
     on_exceeded: str
 
 
+class BudgetExceeded(NamedTuple):
+    """A limit that was reached."""
+
+    scope: str  # an agent, or `all`
+    window: str  # hour | day
+    limit: float  # US dollars
+    resets_at: int  # Unix time
+    action: str
+    meaning: str  # what happens until then
+
+
 class _Excess(NamedTuple):
     """A limit that a request met, of which nothing was left."""
 
@@ -71,6 +82,7 @@ class Budgets:
     def __init__(self) -> None:
         # Where what is spent is known after this process's end: process (nowhere) | sqlite | postgresql (and shared).
         self.kept_in = "process"
+        self.on_exceeded: Callable[[BudgetExceeded], None] | None = None  # is told once per window
         self.exceeded: defaultdict[tuple[str, str, str], int] = defaultdict(int)  # requests by scope, window, action
         self._hours = Windows("hour", HOUR)
         self._days = Windows("day", DAY)
@@ -144,24 +156,27 @@ class Budgets:
         # What is for the baseline anyway goes on.
         action = "reject" if "reject" in wanted else "baseline" if "baseline" in wanted and finetuned else "warn"
         for excess in over:
-            _tell(excess, time)
+            self._tell(excess, time)
             if excess.action == action:
                 self.exceeded[excess.scope, excess.windows.name, action] += 1
         if action == "reject":
             raise BudgetSpent(_rejection([excess for excess in over if excess.action == action], time))
         return action == "baseline"
 
-
-def _tell(excess: _Excess, time: float) -> None:
-    """Log it, once in a window."""
-    scope, windows, window, limit, action = excess
-    if window.told != action:
+    def _tell(self, excess: _Excess, time: float) -> None:
+        """Log it, once in a window."""
+        scope, windows, window, limit, action = excess
+        if window.told == action:
+            return
         window.told = action
+        resets_at = windows.end(time)
         log.warning(
             "budget of %s, %s: %.6g of %g US dollars spent, %.6g reserved; until %s %s",
             scope, windows.name, window.spent + window.others, limit, window.reserved / NANO,
-            _utc(windows.end(time)), _HAPPENS[action],
+            _utc(resets_at), _HAPPENS[action],
         )  # fmt: skip
+        if self.on_exceeded is not None:
+            self.on_exceeded(BudgetExceeded(scope, windows.name, limit, resets_at, action, _HAPPENS[action]))
 
 
 def _rejection(over: list[_Excess], time: float) -> ErrorAnswer:

@@ -5,6 +5,7 @@ from hashlib import blake2b
 from random import getrandbits
 
 from proxy.budget.reservation import Reservation
+from proxy.exchange.brake import BrakeState
 from proxy.exchange.breaker import Breaker
 from proxy.exchange.client import Client
 from proxy.exchange.reply import Reply
@@ -49,6 +50,7 @@ class CallState:
     stream = False
     reservation: Reservation | None = None  # until it settles; None: no budget holds for it
     breaker: Breaker | None = None  # of the fine-tune, while its outcome is open
+    brake: BrakeState | None = None  # of the agent, while its first attempt's outcome is open
     probe = False  # the one call that an open breaker lets through
     reply: Reply | None = None  # the latest
     target: Target | None = None  # who is asked, or was last; None: nobody, or pass-through

@@ -41,7 +41,7 @@ _CODING = bad_request("the only transfer coding supported is `chunked`")
 
 
 class Exchange:
-    """Serves requests; owns what outlives them: pools, breakers, counters of what is in flight."""
+    """Serves requests; owns what outlives them: pools, breakers, brakes, counters of what is in flight."""
 
     def __init__(
         self, policy: Policy, sinks: tuple[Sink, ...], loop: asyncio.AbstractEventLoop, outbox: Outbox
@@ -204,8 +204,13 @@ class Exchange:
         self.in_flight += 1
         call.admitted = True
         agent, body = call.agent, call.body
-        if agent is not None and agent.budgeted and body is not None:
-            finetuned = call.decision.variant is Variant.FINETUNED
+        if agent is None or body is None:
+            return
+        finetuned = call.decision.variant is Variant.FINETUNED
+        if finetuned and agent.name in self.attempts.brakes.tripped:
+            call.fallback = Failure.BRAKE
+            finetuned = False
+        if agent.budgeted:
             call.reservation = held = self.budgets.admit(call.policy, agent, body, call.time, finetuned=finetuned)
             if held.to_baseline:
                 call.fallback = Failure.BUDGET
@@ -248,7 +253,7 @@ class Exchange:
         if call.asked:  # cut off while it waited
             call.concluded(0 if reply is None else reply.status, call.failure)
         call.bill()
-        if call.breaker is not None:
+        if call.brake is not None or call.breaker is not None:
             self.attempts.conclude(call, call.failure)
         if call.reservation is not None:
             usage = call.attempts[-1].usage if call.failure is None and call.attempts else None

@@ -9,15 +9,19 @@ from collections.abc import Iterator
 from aiohttp import web
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from proxy.admin.answers import Guard
 from proxy.admin.app import admin_app
+from proxy.admin.health import HealthRoutes
 from proxy.admin.policy import PolicyRoutes
 from proxy.admin.report import ReportRoutes
 from proxy.admin.reporter import Reporter
+from proxy.admin.rollout import RolloutRoutes
 from proxy.budget.metrics import budget_metrics
 from proxy.exchange.exchange import Exchange
 from proxy.ledger import Sink
 from proxy.ledger.ledger import Ledger
 from proxy.ledger.open import kind_of
+from proxy.listener.alarms import Alarms
 from proxy.listener.connection import Listener
 from proxy.listener.daily import DailyReport
 from proxy.listener.export import Export
@@ -31,6 +35,7 @@ from proxy.telemetry.access import AccessLog
 from proxy.telemetry.lines import standard_error
 from proxy.telemetry.log import follow, log_lines
 from proxy.telemetry.metrics import Metrics, gauge
+from proxy.telemetry.recent import Recent
 
 log = logging.getLogger("splitlane.listener")
 
@@ -61,14 +66,18 @@ class Service:
         self._data_address = data
         self._admin_address = admin
         self._given_sinks = sinks
-        self._token = token
+        self._guard = Guard(token)
         self._loop = asyncio.get_running_loop()
         self.metrics = Metrics(self._known_models, self._gauges)
         self._access = AccessLog(standard_error)
         self.export = Export(self.metrics)
         outbox = Outbox(self._loop)
         self.exchange = Exchange(policy, (self.metrics.settle,), self._loop, outbox)
-        self.ledger = Ledger(self._loop, self._hash_users_with, self.exchange.budgets.others, lambda _: None)
+        self.alarms = Alarms(self.exchange, store)
+        self.ledger = self.alarms.ledger = Ledger(
+            self._loop, self._hash_users_with, self.exchange.budgets.others, self.alarms.hold
+        )
+        self._recent = Recent(self.metrics)
         self._reporter = Reporter(store.path)
         self._daily = DailyReport(self._reporter.write)
         store.on_swap = self._adopt
@@ -113,13 +122,16 @@ class Service:
 
     async def start(self) -> None:
         """Listen.  Raises OSError where an address is taken."""
+        exchange = self.exchange
         runner = web.AppRunner(
             admin_app(
                 self.metrics,
-                self.exchange.flush,
+                exchange.flush,
                 lambda: self.ready,
-                PolicyRoutes(self.store, self.exchange.budgets, self._token),
-                ReportRoutes(self._reporter, lambda: self.exchange.policy.store.url is not None),
+                PolicyRoutes(self.store, exchange.budgets, exchange.attempts.brakes, self._guard),
+                HealthRoutes(exchange, self._recent, exchange.flush),
+                RolloutRoutes(self.store, self.alarms.clear, self._guard),
+                ReportRoutes(self._reporter, lambda: exchange.policy.store.url is not None),
             ),
             access_log=None,
             shutdown_timeout=0.1,
@@ -128,7 +140,7 @@ class Service:
         self._admin = runner
         try:
             await web.TCPSite(runner, *self._admin_address, reuse_address=True).start()
-            await self._keep_in(self.exchange.policy)  # no request before it is known what was spent
+            await self._keep_in(exchange.policy)  # no request before it is known what was spent and braked
             self._data = await self._loop.create_server(
                 self._listener, *self._data_address, backlog=BACKLOG, reuse_address=True
             )
@@ -136,9 +148,9 @@ class Service:
             await self.ledger.stop()
             await runner.cleanup()
             raise
-        self._settle_by(self.exchange.policy)
+        self._settle_by(exchange.policy)
         self._flush(time.perf_counter())
-        self._daily.follow(self.exchange.policy)
+        self._daily.follow(exchange.policy)
         self._watching = spawn(self.store.watch(), "policy watch")
 
     def catch_signals(self) -> None:
@@ -200,7 +212,7 @@ class Service:
             self._flushing.cancel()
         self.exchange.flush()
         await self.ledger.stop()
-        await self.export.close()
+        await asyncio.gather(self.export.close(), self.alarms.notices.close())
         if self._admin is not None:
             await self._admin.cleanup()
         await self._reporter.ended()
@@ -232,8 +244,9 @@ class Service:
         await self.ledger.follow(policy.store, policy.observability.log_level)
 
     def _settle_by(self, policy: Policy) -> None:
-        """Say who gets records, feedback and money from now on."""
+        """Say who gets records, feedback, money and notices from now on."""
         url = policy.store.url
+        self.alarms.follow(policy)
         self.export.adopt(policy)
         self.exchange.trace_share = self.export.trace_share
         self.exchange.sinks = self._sinks(policy)
@@ -256,6 +269,7 @@ class Service:
         self.metrics.lag.observe(max(0.0, now - due))
         self.exchange.flush()
         self.ledger.send()
+        self._recent.look(now)
         self._flushing = self._loop.call_later(FLUSH_EVERY, self._flush, now + FLUSH_EVERY)
 
     async def _wait(self, seconds: float) -> None:
@@ -285,6 +299,7 @@ class Service:
             breaker.add_metric([agent.name], exchange.attempts.breaker(agent.finetuned).is_open)
         yield rollout
         yield breaker
+        yield from self.alarms.collect()
         yield from self.ledger.collect()
         info = GaugeMetricFamily("splitlane_policy_info", "The active policy.", labels=["hash"])
         info.add_metric([policy.hash], 1)

@@ -5,7 +5,14 @@ from collections.abc import Mapping
 import orjson
 
 from proxy.policy.address import parse_address, parse_base_url
-from proxy.policy.config import AgentConfig, ObservabilityConfig, PolicyConfig, StoreConfig, TargetConfig
+from proxy.policy.config import (
+    AgentConfig,
+    AlertingConfig,
+    ObservabilityConfig,
+    PolicyConfig,
+    StoreConfig,
+    TargetConfig,
+)
 from proxy.policy.config_fallback import FallbackConfig
 from proxy.policy.config_identity import IdentityConfig, parse_source
 from proxy.policy.config_prices import PriceConfig
@@ -13,6 +20,8 @@ from proxy.policy.config_upstream import UpstreamConfig
 from proxy.policy.flatten import global_settings
 from proxy.policy.snapshot import (
     AgentPolicy,
+    AlertingPolicy,
+    BrakePolicy,
     BreakerPolicy,
     BudgetPolicy,
     FallbackPolicy,
@@ -76,6 +85,8 @@ def compile_policy(config: PolicyConfig, digest: str) -> Policy:
         budget=_budget(config),
         store=_store(config.store),
         observability=_observability(config.observability),
+        brake=BrakePolicy(**config.rollout.brake.model_dump()),
+        alerting=_alerting(config.alerting),
         settings=global_settings(config),
         report=ReportPolicy(config.report.at, config.report.path),
         listen=ListenPolicy(parse_address(config.listen.data), parse_address(config.listen.admin)),
@@ -131,6 +142,11 @@ def _observability(config: ObservabilityConfig) -> ObservabilityPolicy:
         traces=config.traces,
         access_log=config.access_log,
     )
+
+
+def _alerting(config: AlertingConfig) -> AlertingPolicy:
+    url = config.slack_webhook
+    return AlertingPolicy(url.get_secret_value() if url is not None and config.enabled else None)
 
 
 def _agent(

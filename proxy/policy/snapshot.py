@@ -152,6 +152,15 @@ class FallbackPolicy:
     breaker: BreakerPolicy
 
 
+class BrakePolicy(NamedTuple):
+    """When the evidence against a fine-tune stops it, for every agent alike."""
+
+    enabled: bool = True  # False: nothing trips it; what was tripped holds
+    floor: float = 0.02  # the least failure rate that counts as normal, 0 … 1
+    odds: float = 100_000.0  # of an outage, at which it trips
+    per_minute: int = 3  # failures that count per bucket
+
+
 @dataclass(frozen=True, slots=True)
 class LimitsPolicy:
     """What one process holds at most, and for how long."""
@@ -193,6 +202,13 @@ class ObservabilityPolicy:
     access_log: float  # share of requests, 0 … 1
 
 
+@dataclass(frozen=True, slots=True)
+class AlertingPolicy:
+    """Who is told that something happened."""
+
+    slack_webhook: str | None = field(repr=False)  # None: nobody.  It grants access: a secret
+
+
 class Address(NamedTuple):
     """Where a listener listens."""
 
@@ -230,6 +246,8 @@ class Policy:
     budget: BudgetPolicy
     store: StorePolicy
     observability: ObservabilityPolicy
+    brake: BrakePolicy
+    alerting: AlertingPolicy
     listen: ListenPolicy = ListenPolicy()
     report: ReportPolicy = ReportPolicy()
     # All that holds for every agent, flat, as a diff tells it; two policies that only differ here serve alike.

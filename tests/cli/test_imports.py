@@ -18,6 +18,7 @@ HEAVY = ("mistralai", "openai", "httpx", "httpx2", "opentelemetry", "google.prot
         ("diff", ("aiohttp",)),
         ("models", ("aiohttp",)),
         ("report", ("aiohttp", "matplotlib", "numpy")),
+        ("rollout", ("aiohttp",)),
     ],
 )
 def test_command_is_imported_without_sdks(command: str, also: tuple[str, ...]) -> None:

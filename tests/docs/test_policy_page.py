@@ -210,7 +210,7 @@ def test_sections_that_are_said_to_do_nothing_do_nothing() -> None:
     (marked,) = re.findall(r"<!-- inert: (.+) -->", text_of(PAGE))
     inert = marked.split()
     acting = {
-        "rollout": {"ramp": [1, 2], "brake": {"enabled": False}, "on_fail": "pause"},
+        "rollout": {"brake": {"enabled": False}},
         "alerting": {"enabled": False, "slack_webhook": "https://hooks.example/x"},
     }
     assert {name.partition(".")[0] for name in inert} == acting.keys()

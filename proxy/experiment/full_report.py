@@ -91,6 +91,6 @@ def read_full_report(
     for agent in policy.agents.values():
         if not agents or agent.name in agents:
             evidence = read_evidence(database, agent.name, agent.salt, agent.percentage, now)
-            verdict = judge(evidence, rollout, getattr(rollout, "observe", None))
+            verdict = judge(evidence, rollout, rollout.observe)
             findings.append(find(database, evidence, verdict, rollout, hours.get(agent.name, ())))
     return FullReport(now, policy.hash, policy.environment, window, tuple(findings))

@@ -150,7 +150,7 @@ class Service:
             raise
         self._settle_by(exchange.policy)
         self._flush(time.perf_counter())
-        self._daily.follow(self.exchange.policy)
+        self._daily.follow(exchange.policy)
         self._watching = spawn(self.store.watch(), "policy watch")
 
     def catch_signals(self) -> None:

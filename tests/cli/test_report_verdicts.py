@@ -52,11 +52,6 @@ def fill(database: Database, now: float) -> None:
     migrate(database)
     prepare(database)
     write(database, Batch("one", [row_of(each) for each in requests(now)], []), "p", now)
-    if not database.execute("SELECT 1 FROM stages"):  # STAND-IN of branch expstore
-        database.execute(
-            "INSERT INTO stages (agent, salt, percentage, first_time, last_time) SELECT agent, salt, percentage,"
-            " min(time), max(time) FROM requests GROUP BY agent, salt, percentage"
-        )
 
 
 @pytest.fixture

@@ -12,15 +12,15 @@ Percentages are only ever read from the policy.  Nobody decides without the leas
 """
 
 import contextlib
-import json
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
+from uuid import UUID
 
 from proxy.experiment import memory
-from proxy.experiment.actions import MOVES, Action, Plan, plan_of, since_the_last_move
+from proxy.experiment.actions import Action, Plan, plan_of, since_the_last_move
 from proxy.experiment.evidence import Evidence, Hold
 from proxy.experiment.judge import judge
 from proxy.experiment.memory import Decision
@@ -94,18 +94,11 @@ class Controller:
     def _look(self, name: str) -> Look:
         agent = self.loaded.policy.agents[name.encode()]
         rollout = self.loaded.config.rollout
-        past = memory.history(self.database, name)
-        moved = next(
-            (
-                each.time for each in past
-                if each.action in MOVES and each.salt == agent.salt and each.target == agent.percentage
-            ),
-            None,
-        )  # fmt: skip
         evidence = read_evidence(self.database, name, agent.salt, agent.percentage, self.clock())
+        moved = memory.moved_to(self.database, name, agent.salt, agent.percentage)
         evidence = since_the_last_move(evidence, moved)
         verdict = judge(evidence, rollout, rollout.observe)
-        return Look(name, evidence, verdict, past[0] if past else None)
+        return Look(name, evidence, verdict, next(iter(memory.history(self.database, name, 1)), None))
 
     def evaluate(self, agents: Iterable[str], *, progress: Callable[[], None] = lambda: None) -> Done:
         """One look at each agent, and what follows from it.
@@ -144,6 +137,7 @@ class Controller:
         agent, plan = step.look.agent, step.plan
         if plan.hold:
             reason = plan.reason or ", ".join(map(str, plan.because))
+            memory.lift_hold(self.database, agent)  # a person may turn a failure into a pause
             memory.put_hold(self.database, agent, Hold(plan.hold, reason, self.clock()), self.actor)
         elif plan.hold is not None:
             memory.lift_hold(self.database, agent)
@@ -154,7 +148,7 @@ class Controller:
 
     def _record(self, step: Step, action: Action, reasons: tuple[str, ...]) -> None:
         (agent, evidence, verdict, _), plan = step
-        numbers = json.dumps(numbers_of(evidence, verdict, self.loaded.policy.hash), ensure_ascii=False)
+        numbers = numbers_of(evidence, verdict, self.loaded.policy.hash)
         now = self.clock()
         memory.record(
             self.database,
@@ -173,8 +167,10 @@ class Controller:
 
 
 def _new_id(now: float) -> str:
-    """One that sorts by time."""
-    return f"{int(now * 1000):012x}-{secrets.token_hex(8)}"
+    """A UUIDv7 (RFC 9562, section 5.7), which sorts by time."""
+    number = int(now * 1000) << 80 | secrets.randbits(80)
+    number = number & ~(0xF << 76) | 7 << 76
+    return str(UUID(int=number & ~(0b11 << 62) | 0b10 << 62))
 
 
 def is_old_news(step: Step) -> bool:

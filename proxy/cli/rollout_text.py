@@ -18,6 +18,7 @@ _UNITS = (("d", 86400), ("h", 3600), ("min", 60))
 _VERBS = {
     Action.HOLD: "stays",
     Action.FAIL: "has failed, and stays",
+    Action.NOT_DONE: "cannot be moved, and stays",
     Action.PAUSE: "is paused, and stays",
     Action.RESUME: "is resumed",
     Action.CLEAR: "is cleared",

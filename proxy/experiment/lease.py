@@ -31,9 +31,10 @@ def leased(database: Database, holder: str, wait: float = WAIT) -> Iterator[Call
     """
 
     def take() -> None:
-        if not take_lease(database, NAME, holder, time.time(), SECONDS):
-            other, _ = holder_of(database, NAME) or ("somebody", 0.0)
-            raise Busy(f"{other} is deciding right now; try again")
+        now = time.time()
+        if not take_lease(database, NAME, holder, now, SECONDS):
+            other, expires = holder_of(database, NAME) or ("somebody else", now)
+            raise Busy(f"{other} is deciding right now, for {expires - now:.0f} s at most; try again")
 
     late = time.monotonic() + wait
     while True:

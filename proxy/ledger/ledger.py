@@ -48,10 +48,11 @@ class Ledger:
         self._on_spent = on_spent
         self._proxy = secrets.token_hex(8)  # this life of this process
         self._records = Queue()
-        self.settle = Packer(self._records, MAX_BATCH, self.send).settle  # keeps a record, or counts that it is dropped
+        self.take = Packer(self._records, MAX_BATCH, self.send).take  # keeps records, or counts that they are dropped
         self._feedback = Queue(max_rows=MAX_FEEDBACK)
         self._joined = self._unknown = 0
-        self._sent: dict[str, tuple[str, list[bytes], list[bytes]]] = {}  # batches that are not reported as written
+        # Batches that are not reported as written, and how many rows and feedbacks each is.
+        self._sent: dict[str, tuple[Message, int, int]] = {}
         self._batches = 0
         self._store: StorePolicy | None = None
         self._level = "info"
@@ -72,7 +73,10 @@ class Ledger:
         while keeper is not None and len(self._sent) < WINDOW and (len(records) or len(feedback)):
             self._batches += 1
             name = f"{self._proxy}-{self._batches}"
-            batch = self._sent[name] = (name, records.take(MAX_BATCH), feedback.take(MAX_BATCH))
+            blocks, rows = records.take(MAX_BATCH)
+            rated, ratings = feedback.take(MAX_BATCH)
+            batch = (name, blocks, rated)
+            self._sent[name] = (batch, rows, ratings)
             keeper.send(batch)
 
     async def follow(self, store: StorePolicy, level: str) -> None:
@@ -132,7 +136,7 @@ class Ledger:
             return
         self._keeper = keeper
         keeper.send((store.url, store.retention, store.unit_key, self._proxy, self._level))
-        for batch in self._sent.values():
+        for batch, _, _ in self._sent.values():
             keeper.send(batch)
 
     async def _end(self) -> None:
@@ -176,9 +180,9 @@ class Ledger:
                 if name in self._sent:  # not reported by a predecessor
                     _, sent, rated = self._sent.pop(name)
                     self._records.written += rows
-                    self._records.lost += len(sent) - rows
+                    self._records.lost += sent - rows
                     self._feedback.written += feedback
-                    self._feedback.lost += len(rated) - feedback
+                    self._feedback.lost += rated - feedback
                 if len(self._records) >= MAX_BATCH:
                     self.send()
             case ("spent", dict(spent)):

@@ -46,8 +46,8 @@ class Pipe:
             self._read()
         if not self._messages:
             return None
-        name, rows, feedback = self._messages.popleft()
-        return Batch(name, list(map(unpack, rows)), feedback)
+        name, blocks, feedback = self._messages.popleft()
+        return Batch(name, [row for block in blocks for row in unpack(block)], feedback)
 
     def wait(self, seconds: float) -> None:
         if not self._messages and not self.ended:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from math import log
 from typing import Any
 
-from proxy.words import Record
+from proxy.words import Attempt, Record
 
 # Histogram bins of latencies grow by 5 %, so a quantile read from them is within 2.5 % of the truth.
 BIN_GROWTH = 1.05
@@ -86,13 +86,14 @@ def row_of(record: Record) -> Row:
 
 
 def _kept(record: Record) -> tuple[Any, ...]:
-    """What a row is made of, in plain types: all that the event loop does for it."""
-    # As tuples of anything: a number whose type is known would be unboxed, and boxed again.
-    fields: tuple[Any, ...] = record
-    decision: tuple[Any, ...] = record.decision
-    (request_id, time, route, agent, _, percentage, salt, policy, served, status, failure, fallback, attempts, latency,
-     _, ttft, usage, cost, response_id, unit, stream, _, _) = fields  # fmt: skip
-    variant, assignment, bucket = decision
+    """What a row is made of, in plain types: all that the event loop does for it.
+
+    Numbers are taken apart and made again on their way (mypyc), which helps: marshal looks up whatever somebody
+    else holds too, as something that may come twice.
+    """
+    (request_id, time, route, agent, (variant, assignment, bucket), percentage, salt, policy, served, status, failure,
+     fallback, attempts, latency, _, ttft, usage, cost, response_id, unit, stream, _, _) = record  # fmt: skip
+    prompt, completion, cached, reasoning, estimated = (0, 0, 0, 0, False) if usage is None else usage
     return (
         request_id,
         time,
@@ -111,7 +112,11 @@ def _kept(record: Record) -> tuple[Any, ...]:
         [_tried(attempt) for attempt in attempts],
         latency,
         ttft,
-        None if usage is None else usage[:],
+        prompt,
+        completion,
+        cached,
+        reasoning,
+        estimated,
         cost,
         response_id,
         unit,
@@ -119,17 +124,17 @@ def _kept(record: Record) -> tuple[Any, ...]:
     )
 
 
-def _tried(attempt: tuple[Any, ...]) -> tuple[Any, ...]:
+def _tried(attempt: Attempt) -> Values:
     upstream, model, status, failure, started, seconds, usage, cost, _ = attempt
-    prompt, completion = (0, 0) if usage is None else usage[:2]
+    prompt, completion = (0, 0) if usage is None else (usage.prompt, usage.completion)
     failed = "" if failure is None else str(failure)
     return (upstream, model, status, failed, started, seconds, prompt, completion, cost)
 
 
 def _row(kept: tuple[Any, ...]) -> Row:
     (request_id, time, route, agent, variant, assignment, bucket, percentage, salt, policy, served, status, failure,
-     fallback, attempts, latency, ttft, usage, cost, response_id, unit, stream) = kept  # fmt: skip
-    prompt, completion, cached, reasoning, estimated = (0, 0, 0, 0, False) if usage is None else usage
+     fallback, attempts, latency, ttft, prompt, completion, cached, reasoning, estimated, cost, response_id, unit,
+     stream) = kept  # fmt: skip
     streamed = ttft >= 0
     columns = (
         request_id,

@@ -20,27 +20,32 @@ def together(plan: Plan, case: str, yardstick: str) -> dict[str, list[float]]:
     """For each contender and round, the yardstick's CPU time of a request by its own; raises BenchError.
 
     That is the ratio of throughputs of two saturated cores.  Only the process itself is counted: what it leaves to
-    others, such as the ledger's writer, is theirs to do when the core has time.
+    others, such as the ledger's writer, is theirs to do when the core has time.  Each round has processes of its
+    own: two of the same program differ by some per cent for as long as they live.
     """
     ratios: dict[str, list[float]] = {contender.name: [] for contender in plan.contenders}
-    with Fleet() as fleet:
-        start_fixed_upstream(fleet, plan.cores.load)
-        servers = {c.name: start_contender(fleet, c, plan) for c in plan.contenders}
-        for number in range(plan.rounds + 1):  # the first one warms up
-            plan.say(f"{case}: all at once, round {number}/{plan.rounds}")
-            took = _round(fleet, plan, plan.order(number), servers)
+    for number in range(plan.rounds):
+        plan.say(f"{case}: all at once, round {number + 1}/{plan.rounds}")
+        contenders = plan.order(number)
+        with Fleet() as fleet:
+            start_fixed_upstream(fleet, plan.cores.load)
+            servers = {c.name: start_contender(fleet, c, plan) for c in contenders}
+            _round(fleet, plan, servers, contenders, seconds=1)  # they warm up
+            took = _round(fleet, plan, servers, contenders, seconds=plan.seconds * LONGER)
             fleet.check()
-            for name, cpu_us in took.items():
-                if number:
-                    ratios[name].append(took[yardstick] / cpu_us)
+        for name, each in took.items():
+            ratios[name].append(took[yardstick] / each)
     return ratios
 
 
 def _round(
-    fleet: Fleet, plan: Plan, contenders: tuple[Contender, ...], servers: dict[str, Process | None]
+    fleet: Fleet,
+    plan: Plan,
+    servers: dict[str, Process | None],
+    contenders: tuple[Contender, ...],
+    seconds: int,
 ) -> dict[str, float]:
-    """CPU time of a request, by contender."""
-    seconds = plan.seconds * LONGER
+    """CPU time of a request, nanoseconds, by contender."""
 
     def requests(contender: Contender) -> int:
         return load(fleet, contender.name, contender.port, seconds=seconds, core=plan.cores.load).requests

@@ -1,6 +1,6 @@
 """A record as the store's row: a plain tuple in the order of `COLUMNS`, and one for each attempt.  Pure.
 
-What waits for the writer is packed, some records at a time: bytes of known size, an eighth of what the tuples
+What waits for the writer is packed, some records at a time: bytes of known size, a fraction of what the tuples
 take, and nothing that the garbage collector would ever look at.  What can be derived, the writer derives.
 """
 

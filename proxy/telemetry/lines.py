@@ -13,8 +13,8 @@ import threading
 import time
 from collections.abc import Callable
 
-# Under load, lines that come within this many seconds are written together.  A thread that wakes up wants
-# the interpreter, and while it waits for it, the event loop cannot let go of it for free.
+# Under load, lines that come within this many seconds are written together: each write is a system
+# call, and a thread that wakes up takes the interpreter away from the event loop.
 GATHER = 0.1
 PATIENCE = 1.0  # … and lines of patient channels
 # How long a descriptor that does not block may be unwilling before it is asked again, milliseconds.

@@ -13,9 +13,9 @@ from collections.abc import Callable, Container, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from proxy.budget.reservation import Reservation, expect
+from proxy.budget.reservation import Reservation, expected_completion, expected_prompt
 from proxy.budget.windows import DAY, HOUR, NANO, Window, Windows
-from proxy.policy.snapshot import AgentPolicy, Policy
+from proxy.policy.snapshot import AgentPolicy, BudgetPolicy, Policy
 from proxy.wire.body import Body
 from proxy.wire.errors import ErrorAnswer, failure_answer
 from proxy.words import Failure, Usage
@@ -76,6 +76,9 @@ class _Excess(NamedTuple):
     action: str
 
 
+_NOTHING: tuple[_Excess, ...] = ()
+
+
 class Budgets:
     """What this process's requests have spent and reserved, and what other processes have spent."""
 
@@ -94,18 +97,11 @@ class Budgets:
         Raises BudgetSpent.  `finetuned`: it is for the fine-tune; with `to_baseline` it no longer is.
         """
         windows: list[Window] = []
-        over: list[_Excess] = []
-        for scope, budget in ((ALL, policy.budget), (agent.name, agent.budget)):
-            if not budget.is_limited:
-                continue
-            for kind, limit in ((self._hours, budget.hourly_usd), (self._days, budget.daily_usd)):
-                window = kind.of(scope, time)
-                windows.append(window)
-                if limit is not None and window.reaches(limit):
-                    over.append(_Excess(scope, kind, window, limit, budget.on_exceeded))
+        over = self._enter(windows, ALL, policy.budget, time) + self._enter(windows, agent.name, agent.budget, time)
         to_baseline = bool(over) and self._meet(over, time, finetuned=finetuned)
-        typical = round(self._typical.get(agent.name, TYPICAL_COMPLETION))
-        held = Reservation(agent.name, windows, expect(body, agent, typical), to_baseline=to_baseline)
+        typical = self._typical.get(agent.name, TYPICAL_COMPLETION)
+        completion = expected_completion(body, agent, typical)
+        held = Reservation(agent.name, windows, expected_prompt(body), completion, to_baseline=to_baseline)
         target = agent.finetuned if finetuned and not to_baseline else agent.baseline
         held.hold(target.price, 0.0)
         return held
@@ -147,7 +143,22 @@ class Budgets:
                     spent, reserved = window.spent + window.others, window.reserved / NANO
                     yield BudgetStatus(scope, kind.name, limit, spent, reserved, kind.end(now), budget.on_exceeded)
 
-    def _meet(self, over: list[_Excess], time: float, *, finetuned: bool) -> bool:
+    def _enter(self, windows: list[Window], scope: str, budget: BudgetPolicy, time: float) -> tuple[_Excess, ...]:
+        """Add a scope's windows, where it has a limit; those limits of which nothing is left."""
+        hourly, daily, action = budget
+        if hourly is None and daily is None:
+            return _NOTHING
+        hour, day = self._hours.of(scope, time), self._days.of(scope, time)
+        windows.append(hour)
+        windows.append(day)
+        over = _NOTHING
+        if hourly is not None and hour.reaches(hourly):
+            over += (_Excess(scope, self._hours, hour, hourly, action),)
+        if daily is not None and day.reaches(daily):
+            over += (_Excess(scope, self._days, day, daily, action),)
+        return over
+
+    def _meet(self, over: tuple[_Excess, ...], time: float, *, finetuned: bool) -> bool:
         """What the strictest of the exceeded limits wants: whether the request is taken from the fine-tune.
 
         Raises BudgetSpent.

@@ -56,7 +56,7 @@ class Exchange:
         self._sorter_policy: IdentityPolicy | None = None
         self._sorter = RequestSorter(frozenset(), forward=False)
         self._settled: list[CallState] = []
-        self.sinks = sinks  # who gets each record
+        self.sinks = sinks  # who gets the records
         self.feedback: FeedbackSink | None = None  # None: there is no store
         self.unit_key = b""  # hashes users in records; empty: it does not
         self.trace_share: float | None = None  # of the requests whose caller does not decide; None: tracing is off
@@ -272,11 +272,10 @@ class Exchange:
     def flush(self) -> None:
         """Hand the records of settled requests to the sinks."""
         settled, self._settled = self._settled, []
-        sinks = self.sinks
-        for call in settled:
-            record = call.record(self.unit_key)
-            for sink in sinks:
-                sink(record)
+        if settled:
+            records = [call.record(self.unit_key) for call in settled]
+            for sink in self.sinks:
+                sink(records)
 
 
 def _seconds(value: bytes) -> float:

@@ -47,8 +47,8 @@ class Pipe:
             self._read()
         if not self._messages:
             return None
-        name, rows, feedback, commands = self._messages.popleft()
-        return Batch(name, list(map(unpack, rows)), feedback, commands)
+        name, blocks, feedback, commands = self._messages.popleft()
+        return Batch(name, [row for block in blocks for row in unpack(block)], feedback, commands)
 
     def wait(self, seconds: float) -> None:
         if not self._messages and not self.ended:

@@ -57,7 +57,7 @@ class Service:
     def __init__(
         self, store: PolicyStore, data: Address, admin: Address, sinks: tuple[Sink, ...] = (), token: str = ""
     ) -> None:
-        """`sinks`: who gets each record besides the metrics.
+        """`sinks`: who gets the records besides the metrics.
 
         `token`: what opens the admin routes that change something; empty: nothing does.
         """
@@ -72,7 +72,7 @@ class Service:
         self._access = AccessLog(standard_error)
         self.export = Export(self.metrics)
         outbox = Outbox(self._loop)
-        self.exchange = Exchange(policy, (self.metrics.settle,), self._loop, outbox)
+        self.exchange = Exchange(policy, (self.metrics.take,), self._loop, outbox)
         self.alarms = Alarms(self.exchange, store)
         self.ledger = self.alarms.ledger = Ledger(
             self._loop, self._hash_users_with, self.exchange.budgets.others, self.alarms.hold
@@ -255,12 +255,12 @@ class Service:
 
     def _sinks(self, policy: Policy) -> tuple[Sink, ...]:
         """Where records go under `policy`."""
-        sinks = [self.metrics.settle, *self._given_sinks, *self.export.sinks]
+        sinks = [self.metrics.take, *self._given_sinks, *self.export.sinks]
         told = policy.observability
         if self._access.follow(1.0 if told.log_level == "debug" else told.access_log):
-            sinks.append(self._access.settle)
+            sinks.append(self._access.take)
         if policy.store.url is not None:
-            sinks.append(self.ledger.settle)
+            sinks.append(self.ledger.take)
         return tuple(sinks)
 
     def _flush(self, due: float) -> None:

@@ -121,7 +121,7 @@ def test_answers_of_unknown_length_are_expected_as_the_agents_last_ones() -> Non
     endless = Body(b'{"model":"m"}')
 
     def expected(name: bytes) -> int:
-        return budgets.admit(policy, policy.agents[name], endless, NOON, finetuned=True).expected.completion
+        return budgets.admit(policy, policy.agents[name], endless, NOON, finetuned=True).completion
 
     assert expected(b"qa_agent") == TYPICAL_COMPLETION
     for _ in range(100):

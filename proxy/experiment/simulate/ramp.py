@@ -1,0 +1,70 @@
+"""One ramp from its first step to its end: traffic comes, somebody looks, the gates decide."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from proxy.experiment.simulate.assumptions import Course, Effect
+from proxy.experiment.simulate.books import Books, thresholds_of
+from proxy.experiment.simulate.decide import Move, decide
+from proxy.experiment.simulate.requests import Crowd, Requests, answered
+from proxy.policy.config_rollout import RolloutConfig
+
+
+class End(StrEnum):
+    """How a ramp ended."""
+
+    COMPLETED = "completed"  # it came to its last step
+    STOPPED = "stopped"  # a gate failed
+    UNDECIDED = "undecided"  # when the time was over
+
+
+@dataclass(frozen=True, slots=True)
+class Ramp:
+    """What became of one."""
+
+    end: End
+    days: float  # until then
+    stages: tuple[float, ...]  # days that each stage took that was passed
+    gate: str  # that stopped it; empty: none did
+    exposed: int  # distinct people who were served by the fine-tune, up to the last day
+    people: int  # distinct people in all
+
+
+def run_ramp(rng: np.random.Generator, crowd: Crowd, rollout: RolloutConfig, effect: Effect, course: Course) -> Ramp:
+    """Run it.  An approval is given at once; who is stopped stays so."""
+    percentages = [step.percent for step in rollout.plan]
+    books = Books(crowd.buckets, thresholds_of(_day_before(crowd, course)))
+    books.begin(percentages[0])
+    passed: list[float] = []
+    began = 0
+    for look in range(course.days * course.looks):
+        if percentages[len(passed)] == 100:  # nobody is left to compare with
+            break
+        requests = crowd.requests(*divmod(look, course.looks))
+        books.add(answered(rng, requests, books.finetuned[requests.person], effect, crowd.failing))
+        move, gate = decide(books, rollout, (look + 1 - began) * course.seconds)
+        if move is Move.STOP:
+            return Ramp(End.STOPPED, (look + 1) / course.looks, tuple(passed), gate, books.tried, len(crowd.buckets))
+        if move is Move.ON:
+            passed.append((look + 1 - began) / course.looks)
+            began = look + 1
+            books.begin(percentages[len(passed)])
+    completed = len(passed) + 1 == len(percentages)
+    everybody = completed and percentages[-1] == 100
+    return Ramp(
+        End.COMPLETED if completed else End.UNDECIDED,
+        began / course.looks if completed else float(course.days),
+        tuple(passed),
+        "",
+        len(crowd.buckets) if everybody else books.tried,
+        len(crowd.buckets),
+    )
+
+
+def _day_before(crowd: Crowd, course: Course) -> Requests:
+    """What thresholds are frozen from."""
+    looks = [crowd.requests(-1, look) for look in range(course.looks)]
+    person, failed, latency, cost = (np.concatenate(column) for column in zip(*looks, strict=True))
+    return Requests(person, failed, latency, cost)

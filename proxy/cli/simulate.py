@@ -24,27 +24,27 @@ import argparse
 import json
 import os
 import sys
-import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from proxy.cli.progress import Progress
 from proxy.cli.report import moment, store_url
+from proxy.cli.simulate_text import json_of, lines_of
 from proxy.experiment.simulate.assumptions import Course, Effect, Traffic
 from proxy.ledger.database import Database, DatabaseUnavailable
 from proxy.ledger.migrate import version_of
 from proxy.ledger.open import open_database, sqlite_path
-from proxy.policy.load import default_policy_path, load_policy
+from proxy.policy.load import LoadedPolicy, default_policy_path, read_policy
 from proxy.policy.placeholders import Placeholders
-from proxy.policy.snapshot import Policy
 from proxy.policy.units import parse_percent, parse_points
 
 if TYPE_CHECKING:
-    from proxy.experiment.simulate.run import Recorded
+    from proxy.experiment.simulate.trials import Recorded
 
 MAX_RAMPS, MAX_DAYS, MAX_LOOKS, MAX_USERS = 100_000, 365, 96, 1_000_000
-_POLICY_S_STORE = ""
+_OF_THE_POLICY = ""  # the store that it names
 
 
 class _Unable(Exception):
@@ -111,9 +111,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--policy", type=Path, metavar="FILE",
         help="policy file with the steps and the gates (default: policies/$GENESIS_ENV.yaml)")  # fmt: skip
     source = parser.add_mutually_exclusive_group()
-    source.add_argument("--from-store", nargs="?", type=store_url, const=_POLICY_S_STORE, metavar="URL",
+    source.add_argument("--from-store", nargs="?", type=store_url, const=_OF_THE_POLICY, metavar="URL",
                         help="draw users from the baseline's recorded requests; without a URL: the policy's store")  # fmt: skip
-    source.add_argument("--observe", nargs="?", type=store_url, const=_POLICY_S_STORE, metavar="URL",
+    source.add_argument("--observe", nargs="?", type=store_url, const=_OF_THE_POLICY, metavar="URL",
                         help="false alarms on the users recorded at 0 %%; without a URL: the policy's store")  # fmt: skip
     add("--agent", metavar="NAME", help="whose requests, with --from-store and --observe")
     add("--since", type=moment, metavar="TIME", default="14d", help="recorded since then, --from-store (14d ago)")
@@ -130,7 +130,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--spread", type=number(0, 3), metavar="N", default=traffic.spread,
         help=f"how heavy the heavy users are: sd of the logarithm of their requests ({traffic.spread:g})")  # fmt: skip
     add("--returning", type=share, metavar="SHARE", default=traffic.returning,
-        help=f"of a day's users, who have come before ({traffic.returning:.0%}%)".replace("%%", "%%"))  # fmt: skip
+        help="of a day's users, who have come before (60%%)")  # fmt: skip
     add("--success", type=share, metavar="SHARE", default=traffic.success,
         help="the baseline's success rate (98%%)")  # fmt: skip
     add("--heterogeneity", type=points, metavar="PP", default=traffic.heterogeneity,
@@ -161,3 +161,91 @@ def run(args: argparse.Namespace) -> int:
     except DatabaseUnavailable as error:
         print(f"splitlane simulate: {error}", file=sys.stderr)
         return 2
+
+
+def _simulate(args: argparse.Namespace) -> int:
+    loaded = _policy(args)
+    rollout = loaded.config.rollout
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # a process for each core is what keeps all busy
+    try:
+        from proxy.experiment.simulate.trials import Simulation, run_trials  # noqa: PLC0415 an extra
+        from proxy.experiment.simulate.summary import summarise  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        if error.name != "numpy":
+            raise
+        raise _Unable("NumPy is missing; pip install 'splitlane[simulate]'", 1) from None
+    traffic = _assumed(args) if args.from_store is None else _recorded(args, loaded)
+    simulation = Simulation(traffic, rollout, Course(args.days, args.looks), args.seed)
+    effects = {name: Effect(success, args.rescued, args.latency_effect, args.cost_effect)
+               for name, success in (("as good", 0.0), (f"{100 * args.effect:+g} pp", args.effect))}  # fmt: skip
+    with Progress("ramps", len(effects) * args.ramps) as progress:
+        found = {
+            name: summarise(run_trials(simulation, effect, args.ramps, progress.step))
+            for name, effect in effects.items()
+        }
+    if args.json:
+        print(json.dumps(json_of(simulation, effects, found), ensure_ascii=False))
+    else:
+        print(*lines_of(simulation, effects, found), sep="\n")
+    return 0
+
+
+def _assumed(args: argparse.Namespace) -> Traffic:
+    try:
+        return Traffic(
+            users_per_day=args.users_per_day or Traffic().users_per_day,
+            requests_per_user=args.requests_per_user,
+            spread=args.spread,
+            returning=args.returning,
+            success=args.success,
+            heterogeneity=args.heterogeneity,
+            drift=args.drift,
+            latency=args.latency,
+            cost=args.cost,
+        )
+    except ValueError as error:
+        raise _Unable(str(error)) from None
+
+
+def _recorded(args: argparse.Namespace, loaded: LoadedPolicy) -> "Recorded":
+    from proxy.experiment.simulate.recorded import TooLittleRecorded, read_record  # noqa: PLC0415 an extra
+    from proxy.experiment.simulate.trials import Recorded  # noqa: PLC0415
+
+    agent = _agent(args, loaded)
+    with closing(_database(args.from_store, loaded)) as database:
+        try:
+            record = read_record(database, agent, args.since)
+        except TooLittleRecorded as error:
+            raise _Unable(str(error)) from None
+    people = record.users
+    if args.users_per_day is not None:
+        people = max(1, round(people * args.users_per_day / record.users_per_day))
+    return Recorded(agent, record, people)
+
+
+def _policy(args: argparse.Namespace) -> LoadedPolicy:
+    return read_policy(args.policy or default_policy_path(os.environ), Placeholders(os.environ))
+
+
+def _agent(args: argparse.Namespace, loaded: LoadedPolicy) -> str:
+    """The agent that is meant."""
+    agents = list(loaded.config.agents)
+    if args.agent is None and len(agents) == 1:
+        return agents[0]
+    if args.agent not in agents:
+        wrong = "say whose requests" if args.agent is None else f"there is no agent {args.agent}"
+        raise _Unable(f"{wrong}: --agent {'|'.join(agents)}")
+    return str(args.agent)
+
+
+def _database(url: str, loaded: LoadedPolicy) -> Database:
+    """The store, for reading; the policy's where the URL is empty.  Raises DatabaseUnavailable."""
+    named = url or loaded.policy.store.url
+    if named is None:
+        raise _Unable(f"{loaded.files[0]} keeps no records: set store.url there, or give a URL")
+    file = sqlite_path(named)
+    if file is not None and not file.exists():
+        raise _Unable(f"there is no file {file}: no proxy has written to it yet")
+    database = open_database(named, read_only=True)
+    version_of(database)
+    return database

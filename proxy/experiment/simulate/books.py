@@ -9,7 +9,8 @@ from proxy.experiment.simulate.requests import Answers, Flags, Floats, Requests,
 
 BUCKETS = 10_000
 # The rows of a stage's sums.
-REQUESTS, FAILED, FIRST_FAILED, RESCUED, SLOW, LATENCY, COST = range(7)
+ROWS = 7
+REQUESTS, FAILED, FIRST_FAILED, RESCUED, SLOW, LATENCY, COST = range(ROWS)
 
 
 class StageSums(NamedTuple):
@@ -42,7 +43,7 @@ class Books:
     def begin(self, percentage: float) -> None:
         """A stage."""
         threshold = round(percentage * 100)
-        self.stages.append(StageSums(percentage, threshold, np.zeros((7, BUCKETS))))
+        self.stages.append(StageSums(percentage, threshold, np.zeros((ROWS, BUCKETS))))
         self.exposed.append((0, 0))
         self.finetuned = self._buckets < threshold
         self._here[:] = False

@@ -30,6 +30,7 @@ class Record(NamedTuple):
     latency: Floats
     cost: Floats
     days: int  # that the record covers
+    users_per_day: float  # distinct ones, mean
 
     @property
     def users(self) -> int:
@@ -58,7 +59,8 @@ def read_record(database: Database, agent: str, since: float) -> Record:
     time, failed, latency, cost = numbers[order].T
     time = time - time.min() // DAY * DAY
     days = int(time.max() // DAY) + 1
-    return Record(np.concatenate([[0], np.cumsum(count)]), time, failed > 0, latency, cost, days)
+    visits = len(np.unique(user[order] * days + (time // DAY).astype(np.int64)))
+    return Record(np.concatenate([[0], np.cumsum(count)]), time, failed > 0, latency, cost, days, visits / days)
 
 
 class RecordedCrowd:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import NamedTuple
 
-from proxy.experiment.simulate.ramp import End, Ramp
+from proxy.experiment.simulate.trial import End, Trial
 
 
 class Share(NamedTuple):
@@ -35,7 +35,8 @@ class Summary:
     completed: Share
     undecided: Share
     passed_first: Share  # of any gate's pass: the first step was left upwards
-    gates: dict[str, int]  # ramps that each gate stopped
+    stopped_by: dict[str, int]  # ramps, by gate
+    held_by: dict[str, int]  # of the undecided ones, by gate; several gates may hold one
     stages: tuple[Spread, ...]  # days, by stage, of the ramps that passed it
     days_to_complete: Spread
     days_to_stop: Spread
@@ -44,7 +45,7 @@ class Summary:
     people: float  # mean
 
 
-def summarise(ramps: Sequence[Ramp]) -> Summary:
+def summarise(ramps: Sequence[Trial]) -> Summary:
     """At least one ramp."""
     ends = Counter(ramp.end for ramp in ramps)
     total = len(ramps)
@@ -55,7 +56,8 @@ def summarise(ramps: Sequence[Ramp]) -> Summary:
         share_of(ends[End.COMPLETED], total),
         share_of(ends[End.UNDECIDED], total),
         share_of(sum(bool(ramp.stages) for ramp in ramps), total),
-        dict(Counter(ramp.gate for ramp in ramps if ramp.gate).most_common()),
+        _by_gate(ramps, End.STOPPED),
+        _by_gate(ramps, End.UNDECIDED),
         tuple(_spread([ramp.stages[number] for ramp in ramps if len(ramp.stages) > number]) for number in range(most)),
         _spread([ramp.days for ramp in ramps if ramp.end is End.COMPLETED]),
         _spread([ramp.days for ramp in ramps if ramp.end is End.STOPPED]),
@@ -63,6 +65,11 @@ def summarise(ramps: Sequence[Ramp]) -> Summary:
         sum(ramp.exposed for ramp in ramps) / total,
         sum(ramp.people for ramp in ramps) / total,
     )
+
+
+def _by_gate(ramps: Sequence[Trial], end: End) -> dict[str, int]:
+    """The most frequent first."""
+    return dict(Counter(gate for ramp in ramps if ramp.end is end for gate in ramp.gates).most_common())
 
 
 def share_of(hits: int, total: int, z: float = 1.96) -> Share:

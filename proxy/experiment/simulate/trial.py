@@ -21,43 +21,46 @@ class End(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Ramp:
+class Trial:
     """What became of one."""
 
     end: End
     days: float  # until then
     stages: tuple[float, ...]  # days that each stage took that was passed
-    gate: str  # that stopped it; empty: none did
+    gates: tuple[str, ...]  # that stopped it, or that held it at the end
     exposed: int  # distinct people who were served by the fine-tune, up to the last day
     people: int  # distinct people in all
 
 
-def run_ramp(rng: np.random.Generator, crowd: Crowd, rollout: RolloutConfig, effect: Effect, course: Course) -> Ramp:
+def run_trial(rng: np.random.Generator, crowd: Crowd, rollout: RolloutConfig, effect: Effect, course: Course) -> Trial:
     """Run it.  An approval is given at once; who is stopped stays so."""
     percentages = [step.percent for step in rollout.plan]
     books = Books(crowd.buckets, thresholds_of(_day_before(crowd, course)))
     books.begin(percentages[0])
     passed: list[float] = []
-    began = 0
+    began, srm_p = 0, 1.0
+    held: tuple[str, ...] = ()
     for look in range(course.days * course.looks):
         if percentages[len(passed)] == 100:  # nobody is left to compare with
             break
         requests = crowd.requests(*divmod(look, course.looks))
         books.add(answered(rng, requests, books.finetuned[requests.person], effect, crowd.failing))
-        move, gate = decide(books, rollout, (look + 1 - began) * course.seconds)
-        if move is Move.STOP:
-            return Ramp(End.STOPPED, (look + 1) / course.looks, tuple(passed), gate, books.tried, len(crowd.buckets))
-        if move is Move.ON:
+        seen = decide(books, rollout, (look + 1 - began) * course.seconds, srm_p)
+        srm_p, held = seen.srm_p, seen.named(Move.STAY)
+        if seen.move is Move.STOP:
+            by = seen.named(Move.STOP)[:1] or held  # held for too long
+            return Trial(End.STOPPED, (look + 1) / course.looks, tuple(passed), by, books.tried, len(crowd.buckets))
+        if seen.move is Move.ON and len(passed) + 1 < len(percentages):
             passed.append((look + 1 - began) / course.looks)
             began = look + 1
             books.begin(percentages[len(passed)])
     completed = len(passed) + 1 == len(percentages)
     everybody = completed and percentages[-1] == 100
-    return Ramp(
+    return Trial(
         End.COMPLETED if completed else End.UNDECIDED,
         began / course.looks if completed else float(course.days),
         tuple(passed),
-        "",
+        () if completed else held,
         len(crowd.buckets) if everybody else books.tried,
         len(crowd.buckets),
     )

@@ -11,7 +11,7 @@ import numpy as np
 
 from proxy.experiment.simulate.assumptions import Course, Effect, Traffic
 from proxy.experiment.simulate.drawn import DrawnCrowd
-from proxy.experiment.simulate.ramp import Ramp, run_ramp
+from proxy.experiment.simulate.trial import Trial, run_trial
 from proxy.experiment.simulate.recorded import Record, RecordedCrowd
 from proxy.experiment.simulate.requests import Crowd
 from proxy.policy.config_rollout import RolloutConfig
@@ -24,6 +24,7 @@ WORTH_A_PROCESS = 40  # ramps; starting processes takes half a second
 class Recorded:
     """Traffic that was there."""
 
+    agent: str
     record: Record
     people: int  # who come in the whole ramp
 
@@ -41,17 +42,17 @@ class Simulation:
 _simulation: Simulation | None = None  # of a worker process
 
 
-def run_ramps(simulation: Simulation, effect: Effect, ramps: int, step: Callable[[int], None]) -> list[Ramp]:
+def run_trials(simulation: Simulation, effect: Effect, ramps: int, step: Callable[[int], None]) -> list[Trial]:
     """Ramps with one effect, in their order; `step` is told how many more are done.
 
     Two effects see the same people: a difference between their results is not chance of the crowd.
     """
     chunks = [range(first, min(first + CHUNK, ramps)) for first in range(0, ramps, CHUNK)]
     processes = min(len(os.sched_getaffinity(0)), len(chunks))
-    found: dict[int, list[Ramp]] = {}
+    found: dict[int, list[Trial]] = {}
     if processes == 1 or ramps < WORTH_A_PROCESS:
         for chunk in chunks:
-            found[chunk.start] = _ramps(simulation, effect, chunk)
+            found[chunk.start] = _trials(simulation, effect, chunk)
             step(len(chunk))
     else:
         with ProcessPoolExecutor(processes, get_context("spawn"), _begin, (simulation,)) as pool:
@@ -73,18 +74,18 @@ def _begin(simulation: Simulation) -> None:
     _simulation = simulation
 
 
-def _work(effect: Effect, chunk: range) -> list[Ramp]:
+def _work(effect: Effect, chunk: range) -> list[Trial]:
     assert _simulation is not None, "a worker that has begun"
-    return _ramps(_simulation, effect, chunk)
+    return _trials(_simulation, effect, chunk)
 
 
-def _ramps(simulation: Simulation, effect: Effect, chunk: range) -> list[Ramp]:
-    return [_ramp(simulation, effect, number) for number in chunk]
+def _trials(simulation: Simulation, effect: Effect, chunk: range) -> list[Trial]:
+    return [_trial(simulation, effect, number) for number in chunk]
 
 
-def _ramp(simulation: Simulation, effect: Effect, number: int) -> Ramp:
+def _trial(simulation: Simulation, effect: Effect, number: int) -> Trial:
     rng = np.random.default_rng([simulation.seed, number])
-    return run_ramp(rng, crowd_of(rng, simulation), simulation.rollout, effect, simulation.course)
+    return run_trial(rng, crowd_of(rng, simulation), simulation.rollout, effect, simulation.course)
 
 
 def crowd_of(rng: np.random.Generator, simulation: Simulation) -> Crowd:

@@ -25,7 +25,9 @@ SHARED = ("outbox", "tasks", "watchdog", "words")
 # The same input gives the same output, wherever and whenever.
 PURE = (
     "split", "wire", "policy.snapshot", "policy.moves", "policy.settings", "policy.agent_diff", "policy.diff_text",
-    "policy.diff", "experiment.cusum", "experiment.evidence", "experiment.verdict", "ledger.database", "ledger.row", "ledger.schema",
+    "policy.diff", "experiment.bounds", "experiment.cusum", "experiment.evidence", "experiment.gates", "experiment.health",
+    "experiment.judge", "experiment.metrics", "experiment.ramp", "experiment.ratio", "experiment.reading",
+    "experiment.sample", "experiment.srm", "experiment.verdict", "ledger.database", "ledger.row", "ledger.schema",
     "ledger.statements", "words",
 )  # fmt: skip
 IMPURE_LIBRARIES = {

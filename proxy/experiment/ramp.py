@@ -90,20 +90,19 @@ def difference(strata: Sequence[Stratum], *, relative: bool = False) -> Differen
     if not used:
         return None
     whole = sum(each.weight for each in totals)
-    rates = [each.rates(relative) for _, each in used]
-    means = [
-        sum(each.weight * (log(pair[side]) if relative else pair[side]) for (_, each), pair in zip(used, rates, strict=True))
-        / whole
-        for side in (0, 1)
-    ]  # fmt: skip
+    treated_mean = control_mean = 0.0
+    for _, each in used:
+        pair = each.rates(relative)
+        treated_mean += each.weight / whole * (log(pair[0]) if relative else pair[0])
+        control_mean += each.weight / whole * (log(pair[1]) if relative else pair[1])
     treated = set[int]().union(*(stratum.treated.buckets for stratum, _ in used))
     control = set[int]().union(*(stratum.control.buckets for stratum, _ in used))
     return Difference(
-        means[0] - means[1],
+        treated_mean - control_mean,
         len(treated | control),
         (len(treated), len(control)),
-        exp(means[0]) if relative else means[0],
-        exp(means[1]) if relative else means[1],
+        exp(treated_mean) if relative else treated_mean,
+        exp(control_mean) if relative else control_mean,
         tuple(each.weight for each in totals),
         strata,
         totals,

@@ -1,6 +1,7 @@
-"""Sample-ratio mismatch: whether people came into the arms as the split says, however often one looks (STATISTICS.md F).
+"""Sample-ratio mismatch: whether people came into the arms as the split says (STATISTICS.md F).
 
-Source: M. Lindon, A. Malek, "Anytime-valid inference for multinomial count data", NeurIPS 2022.  Pure.
+It may be looked at as often as one likes.  Source: M. Lindon, A. Malek, "Anytime-valid inference for
+multinomial count data", NeurIPS 2022.  Pure.
 """
 
 from collections.abc import Iterable

@@ -53,12 +53,12 @@ class GateVerdict:
     gate: str  # its name in the policy
     kind: str  # guardrail | signal
     outcome: Outcome
-    because: Because | None  # None: it passes
-    scale: str  # points | relative | score
+    because: Because | None  # None: it passes on its numbers; with one, a pass is for want of data: `on_insufficient`
+    scale: str  # points: shares | relative: a change of the mean, 0.1 is 10 % more | score: of a rating
     finetuned: float | None  # the metric as people read it: success rate, share, seconds, dollars, mean rating
     baseline: float | None  # None for a ceiling
     estimate: float | None
-    lower: float | None  # one-sided bounds, always valid: at the guardrail's share of alpha, and
+    lower: float | None  # one-sided bounds, always valid, that decided: at the guardrail's share of alpha, and
     upper: float | None  # at the full alpha
     margin: float
     clusters: tuple[int, int]  # buckets with data: fine-tuned, baseline

@@ -168,8 +168,8 @@ def _simulate(args: argparse.Namespace) -> int:
     rollout = loaded.config.rollout
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # a process for each core is what keeps all busy
     try:
-        from proxy.experiment.simulate.trials import Simulation, run_trials  # noqa: PLC0415 an extra
         from proxy.experiment.simulate.summary import summarise  # noqa: PLC0415
+        from proxy.experiment.simulate.trials import Simulation, run_trials  # noqa: PLC0415 an extra
     except ModuleNotFoundError as error:
         if error.name != "numpy":
             raise

@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Any
 from proxy.experiment.simulate.assumptions import Effect, Traffic
 
 if TYPE_CHECKING:  # NumPy is an extra
-    from proxy.experiment.simulate.trials import Simulation
     from proxy.experiment.simulate.summary import Share, Spread, Summary
+    from proxy.experiment.simulate.trials import Simulation
 
 
-def lines_of(
-    simulation: "Simulation", effects: Mapping[str, Effect], found: Mapping[str, "Summary"]
-) -> Iterator[str]:
+def lines_of(simulation: "Simulation", effects: Mapping[str, Effect], found: Mapping[str, "Summary"]) -> Iterator[str]:
     """Two lines of what was assumed, a line per fact with a column per fine-tune, and how to read them."""
     percentages = [step.percent for step in simulation.rollout.plan]
     course = simulation.course
@@ -31,9 +29,7 @@ def lines_of(
     yield "shares: with the 95 % interval that so few ramps leave; days and users: median (one in ten less … one in ten more)"
 
 
-def json_of(
-    simulation: "Simulation", effects: Mapping[str, Effect], found: Mapping[str, "Summary"]
-) -> dict[str, Any]:
+def json_of(simulation: "Simulation", effects: Mapping[str, Effect], found: Mapping[str, "Summary"]) -> dict[str, Any]:
     """The same; shares are 0 … 1, times days."""
     traffic = simulation.traffic
     return {

@@ -1,23 +1,23 @@
 """The sums by bucket and stage that a ramp leaves, as the store keeps them; in arrays, and as evidence."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 
-from proxy.experiment.evidence import BucketSums, Exposed, Stage, Thresholds
+from proxy.experiment.evidence import BucketSums, Evidence, Exposed, Stage, Thresholds
 from proxy.experiment.simulate.requests import Answers, Flags, Floats, Requests, Whole
 
-BUCKETS = 10_000
 # The rows of a stage's sums.
 ROWS = 7
 REQUESTS, FAILED, FIRST_FAILED, RESCUED, SLOW, LATENCY, COST = range(ROWS)
 
 
 class StageSums(NamedTuple):
-    """One percentage.  `sums` has a row for each of the above and a column for each bucket."""
+    """One percentage.  `sums` has a row for each of the above and a column for each bucket that has people."""
 
     percentage: float
-    threshold: int  # buckets below it are fine-tuned
+    finetuned: int  # columns; the first ones
     sums: Floats
 
 
@@ -31,7 +31,7 @@ class Books:
     """Everything a verdict needs of one ramp's traffic."""
 
     def __init__(self, buckets: Whole, thresholds: Thresholds) -> None:
-        self._buckets = buckets  # by person
+        self.buckets, self._column = np.unique(buckets, return_inverse=True)  # by column; and by person
         self.thresholds = thresholds
         self.stages: list[StageSums] = []
         self.exposed: list[tuple[int, int]] = []  # people first seen in a stage: fine-tuned, baseline
@@ -42,10 +42,10 @@ class Books:
 
     def begin(self, percentage: float) -> None:
         """A stage."""
-        threshold = round(percentage * 100)
-        self.stages.append(StageSums(percentage, threshold, np.zeros((ROWS, BUCKETS))))
+        columns = int(np.searchsorted(self.buckets, round(percentage * 100)))
+        self.stages.append(StageSums(percentage, columns, np.zeros((ROWS, len(self.buckets)))))
         self.exposed.append((0, 0))
-        self.finetuned = self._buckets < threshold
+        self.finetuned = self._column < columns
         self._here[:] = False
 
     @property
@@ -62,17 +62,18 @@ class Books:
     def add(self, answers: Answers) -> None:
         """The requests since the last look."""
         person, ok, first_ok, rescued, latency, cost = answers
-        bucket, sums = self._buckets[person], self.stages[-1].sums
-        sums[REQUESTS] += np.bincount(bucket, minlength=BUCKETS)
+        column, sums = self._column[person], self.stages[-1].sums
+        size = len(self.buckets)
+        sums[REQUESTS] += np.bincount(column, minlength=size)
         for row, hits in ((FAILED, ~ok), (FIRST_FAILED, ~first_ok), (RESCUED, rescued)):
-            sums[row] += np.bincount(bucket[hits], minlength=BUCKETS)
-        sums[SLOW] += np.bincount(bucket[latency > self.thresholds.tau], minlength=BUCKETS)
-        sums[LATENCY] += np.bincount(bucket, np.minimum(latency, self.thresholds.latency_cap), BUCKETS)
-        sums[COST] += np.bincount(bucket, np.minimum(cost, self.thresholds.cost_cap), BUCKETS)
+            sums[row] += np.bincount(column[hits], minlength=size)
+        sums[SLOW] += np.bincount(column[latency > self.thresholds.tau], minlength=size)
+        sums[LATENCY] += np.bincount(column, np.minimum(latency, self.thresholds.latency_cap), size)
+        sums[COST] += np.bincount(column, np.minimum(cost, self.thresholds.cost_cap), size)
         self._meet(person)
 
     def _meet(self, person: Whole) -> None:
-        now = np.zeros(len(self._buckets), bool)
+        now = np.zeros(len(self._column), bool)
         now[person] = True
         fresh = now & ~self._met
         finetuned, baseline = self.exposed[-1]
@@ -83,26 +84,19 @@ class Books:
         self._tried |= now & self.finetuned
 
 
-def stage_of(stage: StageSums) -> Stage:
+def stage_of(books: Books, stage: StageSums) -> Stage:
     """The stage as the store hands it out: buckets with requests only."""
-    sums = stage.sums
+    columns = np.flatnonzero(stage.sums[REQUESTS])
+    requests, failed, first_failed, rescued, slow = stage.sums[:LATENCY, columns].astype(int).tolist()
+    latency, cost = stage.sums[LATENCY:, columns].tolist()
+    treated = (columns < stage.finetuned).tolist()
+    rows = zip(books.buckets[columns].tolist(), treated, requests, failed, first_failed, rescued, slow, latency, cost,
+               strict=True)  # fmt: skip
     return Stage(
         stage.percentage,
         tuple(
-            BucketSums(
-                bucket=int(bucket),
-                treated=bool(bucket < stage.threshold),
-                requests=int(sums[REQUESTS, bucket]),
-                ok=int(sums[REQUESTS, bucket] - sums[FAILED, bucket]),
-                first_ok=int(sums[REQUESTS, bucket] - sums[FIRST_FAILED, bucket]),
-                fallbacks=int(sums[RESCUED, bucket]),
-                slow=int(sums[SLOW, bucket]),
-                latency=float(sums[LATENCY, bucket]),
-                cost=float(sums[COST, bucket]),
-                rated=0,
-                score=0.0,
-            )
-            for bucket in np.flatnonzero(sums[REQUESTS])
+            BucketSums(bucket, fine, n, n - bad, n - first_bad, saved, late, seconds, dollars, 0, 0.0)
+            for bucket, fine, n, bad, first_bad, saved, late, seconds, dollars in rows
         ),
     )
 
@@ -110,3 +104,24 @@ def stage_of(stage: StageSums) -> Stage:
 def exposed_of(books: Books) -> tuple[Exposed, ...]:
     """The people of all stages as the store counts them."""
     return tuple(Exposed(stage.percentage, *people) for stage, people in zip(books.stages, books.exposed, strict=True))
+
+
+def evidence_of(books: Books, age: float, now: float, p_values: Mapping[str, float]) -> Evidence:
+    """What the store would have; `age` is the stage's, in seconds, `now` in Unix seconds."""
+    return Evidence(
+        agent="simulated",
+        salt="simulated",
+        percentage=books.stages[-1].percentage,
+        now=now,
+        stages=tuple(stage_of(books, stage) for stage in books.stages),
+        exposed=exposed_of(books),
+        users=books.users,
+        since=now - age,
+        newest=now,
+        newest_of_any=now,
+        missing_users=0.0,
+        thresholds=books.thresholds,
+        brake=None,
+        hold=None,
+        p_values=p_values,
+    )

@@ -5,13 +5,14 @@ Left out is what no simulated ramp has: a brake, holds, stale data, missing user
 
 from collections.abc import Iterator
 from enum import Enum
-from math import log1p, nan
+from math import inf, nan
 from typing import NamedTuple
 
 import numpy as np
 
 from proxy.experiment import srm
 from proxy.experiment.bounds import ALPHA, one_sided
+from proxy.experiment.metrics import margin_of
 from proxy.experiment.ratio import Moments as OneArm
 from proxy.experiment.sample import is_surprising
 from proxy.experiment.simulate.books import (
@@ -23,18 +24,12 @@ from proxy.experiment.simulate.books import (
     RESCUED,
     SLOW,
     Books,
+    StageSums,
     exposed_of,
 )
-from proxy.experiment.simulate.gates import Arms, Moments
+from proxy.experiment.simulate.moments import Arms, Moments
 from proxy.experiment.simulate.requests import Floats
-from proxy.policy.config_rollout import (
-    CeilingGateConfig,
-    GateConfig,
-    GatesConfig,
-    RelativeGateConfig,
-    RiseGateConfig,
-    RolloutConfig,
-)
+from proxy.policy.config_rollout import CeilingGateConfig, GateConfig, GatesConfig, RelativeGateConfig, RolloutConfig
 
 _ROWS = {
     "success": FAILED,
@@ -59,6 +54,7 @@ class GateLook(NamedTuple):
 
     gate: str
     move: Move
+    enough: bool  # data
     estimate: float
     lower: float
     upper: float
@@ -76,17 +72,21 @@ class Look(NamedTuple):
         return tuple(gate.gate for gate in self.gates if gate.move is move)
 
 
-def decide(books: Books, rollout: RolloutConfig, age: float, srm_p: float = 1.0) -> Look:
-    """Look; `age` is the stage's, in seconds, and `srm_p` the last look's."""
-    srm_p = srm.p_value(exposed_of(books), srm_p)
-    gates = tuple(_gates(books, rollout.gates))
-    look = Look(Move.STAY, gates, srm_p)
-    if look.named(Move.STOP) or (_overdue(rollout, age) and _unsettled(rollout.gates, gates)):
+def decide(books: Books, rollout: RolloutConfig, age: float, srm_p: float = 1.0, *, bounds: bool = False) -> Look:
+    """Look; `age` is the stage's, in seconds, and `srm_p` the last look's.
+
+    `bounds`: tell both of each comparison, also where its estimate alone settles what follows.
+    """
+    look = Look(Move.STAY, tuple(_gates(books, rollout.gates, bounds)), srm.p_value(exposed_of(books), srm_p))
+    if look.named(Move.STOP):
         return look._replace(move=Move.STOP)
-    mismatch = srm_p < rollout.health.srm.p and rollout.health.srm.action == "hold"
-    if mismatch or look.named(Move.STAY) or not _grown(books, rollout, age):
+    health = rollout.health.srm
+    if (look.srm_p < health.p and health.action == "hold") or not _grown(books, rollout, age):
         return look
-    return look._replace(move=Move.ON)
+    limit = rollout.on_inconclusive
+    if limit.action == "rollback" and age >= limit.after and _unsettled(rollout.gates, look.gates):
+        return look._replace(move=Move.STOP)
+    return look if look.named(Move.STAY) else look._replace(move=Move.ON)
 
 
 def _grown(books: Books, rollout: RolloutConfig, age: float) -> bool:
@@ -96,37 +96,36 @@ def _grown(books: Books, rollout: RolloutConfig, age: float) -> bool:
     return min(books.users) >= step.min.users and requests >= step.min.requests and age >= step.soak
 
 
-def _gates(books: Books, gates: GatesConfig) -> Iterator[GateLook]:
+def _gates(books: Books, gates: GatesConfig, bounds: bool) -> Iterator[GateLook]:
     on = {name: gate for name in GatesConfig.model_fields if (gate := getattr(gates, name)) is not None}
     guardrails = sum(gate.kind == "guardrail" for gate in on.values())
-    stages = [stage for stage in books.stages if _compares(stage.sums[REQUESTS], stage.threshold)]
+    stages = [stage for stage in books.stages if _compares(stage)]
     moments = Moments(stages) if stages else None
     for name, gate in on.items():
         alpha = ALPHA / guardrails if gate.kind == "guardrail" else ALPHA
         if name not in _ROWS or moments is None:
-            yield GateLook(name, _lacking(gate), nan, nan, nan)
+            yield GateLook(name, _lacking(gate), False, nan, nan, nan)
         elif isinstance(gate, CeilingGateConfig):
             yield _ceiling(name, gate, moments, alpha)
         else:
-            yield _comparison(name, gate, moments, alpha)
+            yield _comparison(name, gate, moments, alpha, bounds)
 
 
-def _comparison(name: str, gate: GateConfig, moments: Moments, alpha: float) -> GateLook:
-    arms = Arms(moments, _ROWS[name])
-    if isinstance(gate, RelativeGateConfig):
-        if not (arms.y_t + arms.y_c).all():
-            return GateLook(name, _lacking(gate), nan, nan, nan)
-        margin, estimate = log1p(gate.margin), arms.log_ratio
-        harmless, worst = arms.log_variance(0.0), arms.log_variance(margin)
-    else:
-        margin = gate.margin if isinstance(gate, RiseGateConfig) else -gate.margin  # type: ignore[attr-defined]
-        estimate, harmless, worst = arms.difference, arms.variance(0.0), arms.variance(margin)
-    lower = estimate - one_sided(harmless, moments.distinct, alpha)
-    upper = estimate + one_sided(worst, moments.distinct)
+def _comparison(name: str, gate: GateConfig, moments: Moments, alpha: float, bounds: bool) -> GateLook:
+    relative = isinstance(gate, RelativeGateConfig)
+    arms = Arms(moments, _ROWS[name], relative=relative)
+    if relative and not all(each.yt + each.yc for each in arms.totals):  # there are no costs
+        return GateLook(name, _lacking(gate), False, nan, nan, nan)
+    margin, estimate = margin_of(gate), arms.estimate
+    lower, upper = -inf, inf
+    if bounds or estimate > margin:
+        lower = estimate - one_sided(arms.variance(0.0), moments.distinct, alpha)
+    if bounds or estimate < margin:
+        upper = estimate + one_sided(arms.variance(margin), moments.distinct)
     fails, passes = lower > 0 and estimate > margin, upper < margin
-    if min(moments.clusters) < gate.min.users:
-        return GateLook(name, _lacking(gate), estimate, lower, upper)
-    if not isinstance(gate, RelativeGateConfig) and (fails or passes or gate.on_insufficient == "ignore"):
+    if min(moments.clusters) < max(gate.min.users, gate.min.rated):
+        return GateLook(name, _lacking(gate), False, estimate, lower, upper)
+    if not relative and (fails or passes or gate.on_insufficient == "ignore"):
         events = [int(np.count_nonzero(each)) for each in moments.by_bucket(_ROWS[name])]
         fails = fails and events[0] >= gate.min.events
         rate = arms.baseline + margin
@@ -134,8 +133,8 @@ def _comparison(name: str, gate: GateConfig, moments: Moments, alpha: float) -> 
             seen < gate.min.events and not is_surprising(seen, _effective(requests), rate)
             for seen, requests in zip(events, moments.requests, strict=True)
         ):
-            return GateLook(name, _lacking(gate), estimate, lower, upper)
-    return GateLook(name, _move(gate, fails, passes), estimate, lower, upper)
+            return GateLook(name, _lacking(gate), False, estimate, lower, upper)
+    return GateLook(name, _move(gate, fails, passes), True, estimate, lower, upper)
 
 
 def _ceiling(name: str, gate: CeilingGateConfig, moments: Moments, alpha: float) -> GateLook:
@@ -147,12 +146,12 @@ def _ceiling(name: str, gate: CeilingGateConfig, moments: Moments, alpha: float)
     lower, upper = estimate - one_sided(variance, clusters, alpha), estimate + one_sided(variance, clusters)
     fails, passes = lower > 0 and estimate > 0, upper < 0
     events = int(np.count_nonzero(y))
-    enough = clusters >= gate.min.users
+    enough = clusters >= max(gate.min.users, gate.min.rated)
     fails = fails and enough and events >= gate.min.events
     few = events < gate.min.events and not is_surprising(events, _effective(n), gate.max)
     if not fails and (not enough or few):
-        return GateLook(name, _lacking(gate), estimate, lower, upper)
-    return GateLook(name, _move(gate, fails, passes), estimate, lower, upper)
+        return GateLook(name, _lacking(gate), False, estimate, lower, upper)
+    return GateLook(name, _move(gate, fails, passes), True, estimate, lower, upper)
 
 
 def _move(gate: GateConfig, fails: bool, passes: bool) -> Move:
@@ -170,13 +169,13 @@ def _effective(requests: Floats) -> float:
     return float(requests.sum() ** 2 / (requests @ requests))
 
 
-def _compares(requests: Floats, threshold: int) -> bool:
-    return bool(requests[:threshold].any() and requests[threshold:].any())
-
-
-def _overdue(rollout: RolloutConfig, age: float) -> bool:
-    return rollout.on_inconclusive.action == "rollback" and age >= rollout.on_inconclusive.after
+def _compares(stage: StageSums) -> bool:
+    requests = stage.sums[REQUESTS]
+    return bool(requests[: stage.finetuned].any() and requests[stage.finetuned :].any())
 
 
 def _unsettled(gates: GatesConfig, looks: tuple[GateLook, ...]) -> bool:
-    return any(look.move is Move.STAY and getattr(gates, look.gate).kind == "guardrail" for look in looks)
+    """Whether a guardrail has enough data and holds all the same."""
+    return any(
+        look.enough and look.move is Move.STAY and getattr(gates, look.gate).kind == "guardrail" for look in looks
+    )

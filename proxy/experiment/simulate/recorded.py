@@ -50,7 +50,7 @@ def read_record(database: Database, agent: str, since: float) -> Record:
     rows = database.execute(_REQUESTS, (agent, since, MOST_REQUESTS))
     units = np.array([row[0] for row in rows])
     numbers = np.array([row[1:] for row in rows], np.float64).reshape(-1, 4)
-    user, count = (np.unique(units, return_inverse=True, return_counts=True)[1:] if rows else (units, units))
+    user, count = np.unique(units, return_inverse=True, return_counts=True)[1:] if rows else (units, units)
     if len(count) < FEWEST_USERS:
         raise TooLittleRecorded(
             f"{agent} has {len(count)} users on the baseline in that time; {FEWEST_USERS} are needed to draw from"

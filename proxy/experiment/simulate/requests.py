@@ -42,9 +42,7 @@ class Crowd(Protocol):
         """The next requests: looks in their order, day -1 is the one before the ramp."""
 
 
-def answered(
-    rng: np.random.Generator, requests: Requests, finetuned: Flags, effect: Effect, failing: float
-) -> Answers:
+def answered(rng: np.random.Generator, requests: Requests, finetuned: Flags, effect: Effect, failing: float) -> Answers:
     """What the requests end as; `finetuned` is by request.  Extra failures hit all users alike.
 
     `failing` is the mean failure rate of the baseline, so that `effect.success` is what it says on average.

@@ -11,9 +11,9 @@ import numpy as np
 
 from proxy.experiment.simulate.assumptions import Course, Effect, Traffic
 from proxy.experiment.simulate.drawn import DrawnCrowd
-from proxy.experiment.simulate.trial import Trial, run_trial
 from proxy.experiment.simulate.recorded import Record, RecordedCrowd
 from proxy.experiment.simulate.requests import Crowd
+from proxy.experiment.simulate.trial import Trial, run_trial
 from proxy.policy.config_rollout import RolloutConfig
 
 CHUNK = 10  # ramps that one process makes at a time

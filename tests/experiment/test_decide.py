@@ -52,7 +52,7 @@ def compared(traffic: Traffic, effect: Effect, rollout: RolloutConfig, seed: int
         requests = crowd.requests(*divmod(number, COURSE.looks))
         books.add(answered(rng, requests, books.finetuned[requests.person], effect, crowd.failing))
         age = (number + 1 - began) * COURSE.seconds
-        look = decide(books, rollout, age, srm_p, bounds=True)
+        look = decide(books, rollout, age, srm_p, thorough=True)
         assert decide(books, rollout, age, srm_p).move is look.move
         verdict = judge(evidence_of(books, age, (number + 1) * COURSE.seconds, p_values), rollout)
         same(look, verdict)

@@ -30,28 +30,39 @@ class DrawnCrowd:
         self._failing = _failure_rates(rng, self.failing, traffic.heterogeneity, people)
         self._latency = traffic.latency * np.exp(traffic.latency_between * rng.standard_normal(people))
         self._cost = traffic.cost * np.exp(traffic.cost_between * rng.standard_normal(people))
-        self._today: Whole = np.arange(daily)
-        self._arrival: Whole = rng.integers(looks, size=daily)
+        self._ends: Whole = np.zeros(looks + 1, np.int64)
+        self._requests = Requests(*(np.zeros(0, kind) for kind in (np.int64, np.bool_, np.float64, np.float64)))
 
     def requests(self, day: int, look: int) -> Requests:
         """See `Crowd`."""
-        rng, traffic = self._rng, self._traffic
-        if look == 0 and day >= 0:
-            self._come()
-        numbers = rng.poisson(self._more[self._today] / self._looks) + (self._arrival == look)
-        person = np.repeat(self._today, numbers)
-        failing = self._failing[person] - traffic.drift * (day + look / self._looks)
-        latency = self._latency[person] * np.exp(traffic.latency_spread * rng.standard_normal(len(person)))
-        cost = self._cost[person] * np.exp(traffic.cost_spread * rng.standard_normal(len(person)))
-        return Requests(person, rng.random(len(person)) < failing, latency, cost)
+        if look == 0:
+            self._come(day)
+        among = slice(self._ends[look], self._ends[look + 1])
+        return Requests(*(column[among] for column in self._requests))
 
-    def _come(self) -> None:
-        """Who is there on the next day."""
-        rng, fresh = self._rng, self._traffic.users_per_day - self._back
-        back = rng.choice(self._known, self._back, replace=False, shuffle=False)
-        self._today = np.concatenate([back, np.arange(self._known, self._known + fresh)])
-        self._arrival = rng.integers(self._looks, size=len(self._today))
-        self._known += fresh
+    def _come(self, day: int) -> None:
+        """The requests of a day, in the order of the looks before which they come."""
+        rng, traffic = self._rng, self._traffic
+        today = self._users(day)
+        person = np.repeat(today, 1 + rng.poisson(self._more[today]))
+        size = len(person)
+        rng.shuffle(person)
+        self._ends = np.concatenate([[0], np.cumsum(rng.multinomial(size, np.full(self._looks, 1 / self._looks)))])
+        failing = self._failing[person]
+        if traffic.drift:
+            failing = failing - traffic.drift * (day + np.arange(size) / size)
+        latency = self._latency[person] * np.exp(traffic.latency_spread * rng.standard_normal(size))
+        cost = self._cost[person] * np.exp(traffic.cost_spread * rng.standard_normal(size))
+        self._requests = Requests(person, rng.random(size) < failing, latency, cost)
+
+    def _users(self, day: int) -> Whole:
+        """Who is there; those known come back with equal chances."""
+        if day < 0:
+            return np.arange(self._known)
+        fresh = np.arange(self._known, self._known + self._traffic.users_per_day - self._back)
+        back = self._rng.choice(self._known, self._back, replace=False, shuffle=False)
+        self._known += len(fresh)
+        return np.concatenate([back, fresh])
 
 
 def _lognormal(rng: np.random.Generator, spread: float, size: int) -> Floats:

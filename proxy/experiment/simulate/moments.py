@@ -13,7 +13,7 @@ import numpy as np
 
 from proxy.experiment.ramp import Totals
 from proxy.experiment.simulate.books import REQUESTS, ROWS, StageSums
-from proxy.experiment.simulate.requests import Floats, Whole
+from proxy.experiment.simulate.requests import Floats
 
 
 class Moments:
@@ -27,11 +27,16 @@ class Moments:
         edges = [0, *(stage.finetuned for stage in stages), rows.shape[1]]
         groups = [rows[:, low:high] for low, high in pairwise(edges)]
         self.stages, self._columns = stages, rows.shape[1]
-        self.products = np.array([group @ group.T for group in groups])
+        self._groups = groups
         sums = np.cumsum([group.sum(axis=1) for group in groups], axis=0).reshape(-1, len(stages), ROWS)
         places = np.arange(len(stages))
         self.treated: Floats = sums[places, places]  # stage × row
         self.control: Floats = sums[-1] - self.treated
+
+    @cached_property
+    def products(self) -> Floats:
+        """Group × row of a stage × row of a stage."""
+        return np.array([group @ group.T for group in self._groups])
 
     @cached_property
     def requests(self) -> tuple[Floats, Floats]:
@@ -63,12 +68,7 @@ class Arms:
     """One metric, Y/N with N the requests, in stages where both arms have some."""
 
     def __init__(self, moments: Moments, row: int, *, relative: bool) -> None:
-        number = len(moments.stages)
-        places: Whole = np.arange(number)
-        rows = np.concatenate([places * ROWS + row, places * ROWS + REQUESTS])
-        self._products = moments.products[:, rows[:, None], rows]
-        self._entered: Whole = np.arange(number + 1)[:, None]  # by group: its first stage as fine-tuned
-        self._places, self._relative = places, relative
+        self._moments, self._row, self._relative = moments, row, relative
         sums = zip(
             *(arm[:, kind].tolist() for arm in (moments.treated, moments.control) for kind in (row, REQUESTS)),
             strict=True,
@@ -91,13 +91,17 @@ class Arms:
 
     def variance(self, null: float) -> float:
         """Of the estimate, were the truth `null`."""
-        factors = np.empty((4, len(self.totals)))  # of Y and N in the fine-tuned arm, then in the baseline
+        number = len(self.totals)
+        factors = np.empty((4, number))  # of Y and N in the fine-tuned arm, then in the baseline
         for place, (weight, each) in enumerate(zip(self._weights, self.totals, strict=True)):
             treated, control = each.rates_under(null, self._relative)
             in_treated, in_control = weight / each.nt, -weight / each.nc
             if self._relative:
                 in_treated, in_control = in_treated / treated, in_control / control
             factors[:, place] = in_treated, -in_treated * treated, in_control, -in_control * control
-        treated_in = self._places >= self._entered
+        places = np.arange(number)
+        treated_in = places >= np.arange(number + 1)[:, None]  # group × stage: it is fine-tuned then
         vectors = np.concatenate([np.where(treated_in, factors[kind], factors[kind + 2]) for kind in (0, 1)], axis=1)
-        return float(np.einsum("gi,gij,gj", vectors, self._products, vectors))
+        rows = np.concatenate([places * ROWS + self._row, places * ROWS + REQUESTS])
+        products = self._moments.products[:, rows[:, None], rows]
+        return float(np.einsum("gi,gij,gj", vectors, products, vectors))

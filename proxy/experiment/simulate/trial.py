@@ -39,28 +39,29 @@ def run_trial(rng: np.random.Generator, crowd: Crowd, rollout: RolloutConfig, ef
     books.begin(percentages[0])
     passed: list[float] = []
     began, srm_p = 0, 1.0
-    held: tuple[str, ...] = ()
     for look in range(course.days * course.looks):
         if percentages[len(passed)] == 100:  # nobody is left to compare with
             break
         requests = crowd.requests(*divmod(look, course.looks))
         books.add(answered(rng, requests, books.finetuned[requests.person], effect, crowd.failing))
         seen = decide(books, rollout, (look + 1 - began) * course.seconds, srm_p)
-        srm_p, held = seen.srm_p, seen.named(Move.STAY)
+        srm_p = seen.srm_p
         if seen.move is Move.STOP:
-            by = seen.named(Move.STOP)[:1] or held  # held for too long
+            by = seen.named(Move.STOP)[:1] or seen.named(Move.STAY)  # for too long
             return Trial(End.STOPPED, (look + 1) / course.looks, tuple(passed), by, books.tried, len(crowd.buckets))
         if seen.move is Move.ON and len(passed) + 1 < len(percentages):
             passed.append((look + 1 - began) / course.looks)
             began = look + 1
             books.begin(percentages[len(passed)])
     completed = len(passed) + 1 == len(percentages)
+    age = (course.days * course.looks - began) * course.seconds
+    held = () if completed else decide(books, rollout, age, srm_p, thorough=True).named(Move.STAY)
     everybody = completed and percentages[-1] == 100
     return Trial(
         End.COMPLETED if completed else End.UNDECIDED,
         began / course.looks if completed else float(course.days),
         tuple(passed),
-        () if completed else held,
+        held,
         len(crowd.buckets) if everybody else books.tried,
         len(crowd.buckets),
     )

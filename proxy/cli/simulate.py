@@ -24,6 +24,7 @@ import argparse
 import json
 import os
 import sys
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -32,6 +33,9 @@ from typing import TYPE_CHECKING
 from proxy.cli.progress import Progress
 from proxy.cli.report import moment, store_url
 from proxy.cli.simulate_text import json_of, lines_of
+from proxy.experiment import false_alarms_text
+from proxy.experiment.false_alarms import false_alarms
+from proxy.experiment.read import read_evidence
 from proxy.experiment.simulate.assumptions import Course, Effect, Traffic
 from proxy.ledger.database import Database, DatabaseUnavailable
 from proxy.ledger.migrate import version_of
@@ -47,7 +51,7 @@ MAX_RAMPS, MAX_DAYS, MAX_LOOKS, MAX_USERS = 100_000, 365, 96, 1_000_000
 _OF_THE_POLICY = ""  # the store that it names
 
 
-class _Unable(Exception):
+class _Unable(Exception):  # noqa: N818 the message of a bad end
     """Why the command ends; and its exit code."""
 
     def __init__(self, message: str, code: int = 2) -> None:
@@ -112,9 +116,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="policy file with the steps and the gates (default: policies/$GENESIS_ENV.yaml)")  # fmt: skip
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--from-store", nargs="?", type=store_url, const=_OF_THE_POLICY, metavar="URL",
-                        help="draw users from the baseline's recorded requests; without a URL: the policy's store")  # fmt: skip
+                        help="draw recorded users of the baseline; without a URL: the policy's store")  # fmt: skip
     source.add_argument("--observe", nargs="?", type=store_url, const=_OF_THE_POLICY, metavar="URL",
-                        help="false alarms on the users recorded at 0 %%; without a URL: the policy's store")  # fmt: skip
+                        help="false alarms on users recorded at 0 %%; without a URL: the policy's store")  # fmt: skip
     add("--agent", metavar="NAME", help="whose requests, with --from-store and --observe")
     add("--since", type=moment, metavar="TIME", default="14d", help="recorded since then, --from-store (14d ago)")
     add("--ramps", type=whole(1, MAX_RAMPS), metavar="N", default=1000, help="ramps of each kind (1000)")
@@ -187,6 +191,26 @@ def _simulate(args: argparse.Namespace) -> int:
         print(json.dumps(json_of(simulation, effects, found), ensure_ascii=False))
     else:
         print(*lines_of(simulation, effects, found), sep="\n")
+    return 0
+
+
+def _observe(args: argparse.Namespace) -> int:
+    loaded = _policy(args)
+    agent = _agent(args, loaded)
+    salt = loaded.policy.agents[agent.encode()].salt
+    with closing(_database(args.observe, loaded)) as database:
+        evidence = read_evidence(database, agent, salt, 0.0, time.time())
+    stage = next((stage for stage in evidence.stages if stage.percentage == 0), None)
+    if stage is None:
+        raise _Unable(f"no user of {agent} was seen at 0 % under its salt {salt}")
+    with Progress("random splits", args.relabelings) as progress:
+        found = false_alarms(
+            stage, loaded.config.rollout, evidence.thresholds, args.relabelings, args.seed, progress.step
+        )
+    if args.json:
+        print(json.dumps({"agent": agent, **false_alarms_text.json_of(found)}, ensure_ascii=False))
+    else:
+        print(agent, *false_alarms_text.lines_of(found), sep="\n")
     return 0
 
 

@@ -18,7 +18,8 @@ def lines_of(simulation: "Simulation", effects: Mapping[str, Effect], found: Map
     ramp = " → ".join(f"{percentage:g}" for percentage in percentages)
     ramps = next(iter(found.values())).ramps
     yield (
-        f"{ramp} %, {course.looks} looks a day for {course.days} days; {ramps:,} ramps of each kind, seed {simulation.seed}"
+        f"{ramp} %, {course.looks} looks a day for {course.days} days;"
+        f" {ramps:,} ramps of each kind, seed {simulation.seed}"
     )
     yield _traffic(simulation)
     rows = [["", *found], *_rows(percentages, list(found.values()))]
@@ -26,7 +27,8 @@ def lines_of(simulation: "Simulation", effects: Mapping[str, Effect], found: Map
     for name, *cells in rows:
         right = (cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))
         yield "  ".join((name.ljust(widths[0]), *right)).rstrip()
-    yield "shares: with the 95 % interval that so few ramps leave; days and users: median (one in ten less … one in ten more)"
+    yield "shares: with the 95 % interval that so few ramps leave"
+    yield "days, users: the median (one ramp in ten has less … one in ten more)"
 
 
 def json_of(simulation: "Simulation", effects: Mapping[str, Effect], found: Mapping[str, "Summary"]) -> dict[str, Any]:

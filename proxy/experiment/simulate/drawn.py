@@ -46,8 +46,9 @@ class DrawnCrowd:
         today = self._users(day)
         person = np.repeat(today, 1 + rng.poisson(self._more[today]))
         size = len(person)
-        rng.shuffle(person)
-        self._ends = np.concatenate([[0], np.cumsum(rng.multinomial(size, np.full(self._looks, 1 / self._looks)))])
+        look = rng.integers(self._looks, size=size, dtype=np.uint8)
+        person = person[np.argsort(look, kind="stable")]
+        self._ends = np.concatenate([[0], np.cumsum(np.bincount(look, minlength=self._looks))])
         failing = self._failing[person]
         if traffic.drift:
             failing = failing - traffic.drift * (day + np.arange(size) / size)

@@ -69,10 +69,8 @@ class Arms:
 
     def __init__(self, moments: Moments, row: int, *, relative: bool) -> None:
         self._moments, self._row, self._relative = moments, row, relative
-        sums = zip(
-            *(arm[:, kind].tolist() for arm in (moments.treated, moments.control) for kind in (row, REQUESTS)),
-            strict=True,
-        )
+        columns = [arm[:, each].tolist() for arm in (moments.treated, moments.control) for each in (row, REQUESTS)]
+        sums = zip(*columns, strict=True)
         self.totals = [Totals(yt, nt, yc, nc, nt * nc / (nt + nc)) for yt, nt, yc, nc in sums]
         whole = sum(each.weight for each in self.totals)
         self._weights = [each.weight / whole for each in self.totals]

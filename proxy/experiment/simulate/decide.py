@@ -131,7 +131,7 @@ def _comparison(name: str, gate: GateConfig, moments: Moments, alpha: float, wai
     fails, passes = lower > 0 and estimate > margin, upper < margin
     if min(moments.clusters) < max(gate.min.users, gate.min.rated):
         return GateLook(name, _lacking(gate), False, estimate, lower, upper)
-    if not relative and (fails or passes or gate.on_insufficient == "ignore"):
+    if not relative and (thorough or fails or passes or gate.on_insufficient == "ignore"):
         events = [int(np.count_nonzero(each)) for each in moments.by_bucket(_ROWS[name])]
         fails = fails and events[0] >= gate.min.events
         rate = arms.baseline + margin

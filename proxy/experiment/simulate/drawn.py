@@ -30,15 +30,16 @@ class DrawnCrowd:
         self._failing = _failure_rates(rng, self.failing, traffic.heterogeneity, people)
         self._latency = traffic.latency * np.exp(traffic.latency_between * rng.standard_normal(people))
         self._cost = traffic.cost * np.exp(traffic.cost_between * rng.standard_normal(people))
-        self._ends: Whole = np.zeros(looks + 1, np.int64)
-        self._requests = Requests(*(np.zeros(0, kind) for kind in (np.int64, np.bool_, np.float64, np.float64)))
+        self._day = -1
+        self._come(-1)
 
     def requests(self, day: int, look: int) -> Requests:
         """See `Crowd`."""
-        if look == 0:
+        if day != self._day:
+            self._day = day
             self._come(day)
-        among = slice(self._ends[look], self._ends[look + 1])
-        return Requests(*(column[among] for column in self._requests))
+        low, high = self._ends[look : look + 2]
+        return self._requests.part(low, high)
 
     def _come(self, day: int) -> None:
         """The requests of a day, in the order of the looks before which they come."""

@@ -20,6 +20,10 @@ class Requests(NamedTuple):
     latency: Floats  # seconds
     cost: Floats  # US dollars
 
+    def part(self, low: int, high: int) -> "Requests":
+        """From one place up to another."""
+        return Requests(self.person[low:high], self.failed[low:high], self.latency[low:high], self.cost[low:high])
+
 
 class Answers(NamedTuple):
     """What came of the requests, each on the arm that its user is assigned to."""

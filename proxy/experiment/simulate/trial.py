@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol
 
 import numpy as np
 
 from proxy.experiment.simulate.assumptions import Course, Effect
 from proxy.experiment.simulate.books import Books, thresholds_of
-from proxy.experiment.simulate.decide import Move, decide
+from proxy.experiment.simulate.decide import Look, Move, decide
 from proxy.experiment.simulate.requests import Crowd, Requests, answered
 from proxy.policy.config_rollout import RolloutConfig
 
@@ -32,7 +33,21 @@ class Trial:
     people: int  # distinct people in all
 
 
-def run_trial(rng: np.random.Generator, crowd: Crowd, rollout: RolloutConfig, effect: Effect, course: Course) -> Trial:
+class Looker(Protocol):
+    """`decide`, or what looks at the same books in another way."""
+
+    def __call__(self, books: Books, rollout: RolloutConfig, age: float, srm_p: float, *, thorough: bool) -> Look:
+        """See `decide`."""
+
+
+def run_trial(
+    rng: np.random.Generator,
+    crowd: Crowd,
+    rollout: RolloutConfig,
+    effect: Effect,
+    course: Course,
+    looker: Looker = decide,
+) -> Trial:
     """Run it.  An approval is given at once; who is stopped stays so."""
     percentages = [step.percent for step in rollout.plan]
     books = Books(crowd.buckets, thresholds_of(_day_before(crowd, course)))
@@ -44,7 +59,7 @@ def run_trial(rng: np.random.Generator, crowd: Crowd, rollout: RolloutConfig, ef
             break
         requests = crowd.requests(*divmod(look, course.looks))
         books.add(answered(rng, requests, books.finetuned[requests.person], effect, crowd.failing))
-        seen = decide(books, rollout, (look + 1 - began) * course.seconds, srm_p)
+        seen = looker(books, rollout, (look + 1 - began) * course.seconds, srm_p, thorough=False)
         srm_p = seen.srm_p
         if seen.move is Move.STOP:
             by = seen.named(Move.STOP)[:1] or seen.named(Move.STAY)  # for too long
@@ -55,7 +70,7 @@ def run_trial(rng: np.random.Generator, crowd: Crowd, rollout: RolloutConfig, ef
             books.begin(percentages[len(passed)])
     completed = len(passed) + 1 == len(percentages)
     age = (course.days * course.looks - began) * course.seconds
-    held = () if completed else decide(books, rollout, age, srm_p, thorough=True).named(Move.STAY)
+    held = () if completed else looker(books, rollout, age, srm_p, thorough=True).named(Move.STAY)
     everybody = completed and percentages[-1] == 100
     return Trial(
         End.COMPLETED if completed else End.UNDECIDED,

@@ -21,7 +21,7 @@ from proxy.ledger.queue import Queue
 from proxy.ledger.row import Row, pack, unpack
 from proxy.ledger.writer import Spent
 from proxy.policy.snapshot import StorePolicy
-from proxy.words import Assignment, Attempt, Decision, Record, Usage, Variant
+from proxy.words import Assignment, Attempt, Brake, Decision, Record, Usage, Variant
 
 AGENT, MODEL = "qa_agent", "open-mistral-7b"
 SALT = f"{AGENT}/ft:{MODEL}:5010731d:20251031:ecc3829c"
@@ -83,6 +83,7 @@ class Batches:
     def opened(self, key: bytes) -> None: ...
     def spent(self, spent: Spent) -> None: ...
     def joined(self, joined: Joined) -> None: ...
+    def braked(self, brakes: dict[str, Brake]) -> None: ...
     def away(self) -> None: ...
 
 
@@ -96,7 +97,7 @@ def measure(records: list[Record], url: str) -> None:
         queue.put(row)
     queued_in = time.perf_counter() - started
     started = time.perf_counter()
-    frames = [frame(("b", packed[start : start + MAX_BATCH], [])) for start in range(0, len(packed), MAX_BATCH)]
+    frames = [frame(("b", packed[start : start + MAX_BATCH], [], [])) for start in range(0, len(packed), MAX_BATCH)]
     framed_in = time.perf_counter() - started
     each = 1e6 / len(records)
     print(

@@ -1,9 +1,10 @@
 """Writing one batch: all of it once, or, where something in it is poison, all of it but that."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from proxy.ledger import statements
+from proxy.ledger.brakes import Command, apply
 from proxy.ledger.database import Database, RowRejected
 from proxy.ledger.feedback import keep
 from proxy.ledger.row import Row
@@ -15,6 +16,7 @@ class Batch(NamedTuple):
     id: str
     rows: Sequence[Row]
     feedback: Sequence[bytes] = ()
+    commands: Sequence[Command] = ()
 
 
 class Kept(NamedTuple):
@@ -43,7 +45,7 @@ def write(database: Database, batch: Batch, proxy: str, now: float) -> Kept:
     except RowRejected as rejection:
         halves = _halves(batch)
         if halves is None:
-            content = ascii(batch.rows[0] if batch.rows else batch.feedback[0])
+            content = ascii(next(part[0] for part in batch[1:] if part))
             database.execute(statements.KEEP_REJECTED, (batch.id, now, str(rejection), content))
             return Kept(0, 0)
         first, second = (write(database, half, proxy, now) for half in halves)
@@ -63,16 +65,19 @@ def _write(database: Database, batch: Batch, proxy: str, now: float) -> None:
         database.execute(statements.ADD_SPEND, (proxy,))
     if batch.feedback:
         keep(database, batch.feedback)
+    for command in batch.commands:
+        apply(database, command)
 
 
 def _halves(batch: Batch) -> tuple[Batch, Batch] | None:
     """The batch in two; None where it is a single thing."""
-    name, rows, feedback = batch
-    if rows and feedback:
-        return Batch(f"{name}.0", rows), Batch(f"{name}.1", (), feedback)
-    middle = len(rows or feedback) // 2
-    if not middle:
+    parts: list[Sequence[Any]] = [batch.rows, batch.feedback, batch.commands]
+    first: list[Sequence[Any]] = [(), (), ()]
+    filled = [place for place, part in enumerate(parts) if part]
+    place = filled[0]
+    part = parts[place]
+    cut = len(part) if len(filled) > 1 else len(part) // 2
+    if not cut:
         return None
-    if rows:
-        return Batch(f"{name}.0", rows[:middle]), Batch(f"{name}.1", rows[middle:])
-    return Batch(f"{name}.0", (), feedback[:middle]), Batch(f"{name}.1", (), feedback[middle:])
+    first[place], parts[place] = part[:cut], part[cut:]
+    return Batch(f"{batch.id}.0", *first), Batch(f"{batch.id}.1", *parts)

@@ -7,10 +7,13 @@ gets what its predecessor did not report.  The batch's id makes what was committ
 import asyncio
 import logging
 import secrets
+import time
 from collections.abc import Callable, Iterator
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from proxy.ledger.brakes import Command
+from proxy.ledger.braking import Braking, OnBrakes
 from proxy.ledger.feedback import feedback_row
 from proxy.ledger.frames import Message
 from proxy.ledger.keeper import Keeper
@@ -18,7 +21,7 @@ from proxy.ledger.queue import Packer, Queue
 from proxy.ledger.writer import CLOSE_WITHIN, Spent
 from proxy.policy.snapshot import StorePolicy
 from proxy.tasks import spawn
-from proxy.words import Feedback
+from proxy.words import Brake, Feedback
 
 log = logging.getLogger("splitlane.ledger")
 
@@ -36,13 +39,23 @@ HOPELESS = 0.3
 SOONEST, LATEST = 0.2, 5.0
 
 
+_Sent = tuple[str, list[bytes], list[bytes], list[Command]]  # a batch as it is sent
+
+
 class Ledger:
     """Keeps records for the store of the active policy; its methods belong to the event loop."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, on_key: Callable[[bytes], None], on_spent: Callable[[Spent], None]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        on_key: Callable[[bytes], None],
+        on_spent: Callable[[Spent], None],
+        on_brakes: OnBrakes,
     ) -> None:
-        """`on_key` gets what hashes users, `on_spent` what other processes spent today."""
+        """`on_key` gets what hashes users, `on_spent` what other processes spent today.
+
+        `on_brakes` gets the brakes in force, by agent, whenever they change: also within `trip` and `clear`.
+        """
         self._loop = loop
         self._on_key = on_key
         self._on_spent = on_spent
@@ -51,7 +64,8 @@ class Ledger:
         self.settle = Packer(self._records, MAX_BATCH, self.send).settle  # keeps a record, or counts that it is dropped
         self._feedback = Queue(max_rows=MAX_FEEDBACK)
         self._joined = self._unknown = 0
-        self._sent: dict[str, tuple[str, list[bytes], list[bytes]]] = {}  # batches that are not reported as written
+        self._braking = Braking(on_brakes)
+        self._sent: dict[str, _Sent] = {}  # batches that are not reported as written
         self._batches = 0
         self._store: StorePolicy | None = None
         self._level = "info"
@@ -66,13 +80,23 @@ class Ledger:
         """Keep a feedback, which finds its request in the store."""
         self._feedback.put(feedback_row(feedback))
 
+    def trip(self, brake: Brake) -> None:
+        """Stop an agent's fine-tune, here at once and for all proxies of the store; remembered there."""
+        self._braking.trip(brake)
+        self.send()
+
+    def clear(self, agent: str, actor: str) -> None:
+        """Take an agent's brake back: `actor` says so."""
+        self._braking.clear(agent, time.time(), actor)
+        self.send()
+
     def send(self) -> None:
         """Send what has gathered: called now and then, and whenever there is a whole batch."""
-        keeper, records, feedback = self._keeper, self._records, self._feedback
-        while keeper is not None and len(self._sent) < WINDOW and (len(records) or len(feedback)):
+        keeper, records, feedback, braking = self._keeper, self._records, self._feedback, self._braking
+        while keeper is not None and len(self._sent) < WINDOW and (len(records) or len(feedback) or len(braking)):
             self._batches += 1
             name = f"{self._proxy}-{self._batches}"
-            batch = self._sent[name] = (name, records.take(MAX_BATCH), feedback.take(MAX_BATCH))
+            batch = self._sent[name] = (name, records.take(MAX_BATCH), feedback.take(MAX_BATCH), braking.take())
             keeper.send(batch)
 
     async def follow(self, store: StorePolicy, level: str) -> None:
@@ -81,6 +105,7 @@ class Ledger:
             if store == self._store:
                 return
             await self._end()
+            self._braking.move()
             self._store, self._level = store, level
             if store.url is None:
                 return
@@ -151,7 +176,7 @@ class Ledger:
 
     @property
     def _left(self) -> int:
-        return self._records.queued + self._feedback.queued
+        return self._records.queued + self._feedback.queued + self._braking.left
 
     def _when_ended(self, keeper: Keeper) -> None:
         if keeper is self._keeper:
@@ -174,15 +199,19 @@ class Ledger:
             case ("written", str(name), int(rows), int(feedback)):
                 self._up = True
                 if name in self._sent:  # not reported by a predecessor
-                    _, sent, rated = self._sent.pop(name)
+                    _, sent, rated, commands = self._sent.pop(name)
+                    self._braking.written(commands)
                     self._records.written += rows
                     self._records.lost += len(sent) - rows
                     self._feedback.written += feedback
                     self._feedback.lost += len(rated) - feedback
-                if len(self._records) >= MAX_BATCH:
+                if len(self._records) >= MAX_BATCH or len(self._braking):
                     self.send()
             case ("spent", dict(spent)):
                 self._on_spent(spent)
+            case ("braked", list(brakes)):
+                found = map(Brake._make, brakes)
+                self._braking.listed({brake.agent: brake for brake in found})
             case ("joined", int(joined), int(unknown)):
                 self._joined += joined
                 self._unknown += unknown

@@ -20,6 +20,7 @@ from proxy.ledger.row import unpack
 from proxy.ledger.writer import Spent, Writer
 from proxy.policy.snapshot import StorePolicy
 from proxy.telemetry.log import configure
+from proxy.words import Brake
 
 log = logging.getLogger("splitlane.ledger")
 
@@ -46,8 +47,8 @@ class Pipe:
             self._read()
         if not self._messages:
             return None
-        name, rows, feedback = self._messages.popleft()
-        return Batch(name, list(map(unpack, rows)), feedback)
+        name, rows, feedback, commands = self._messages.popleft()
+        return Batch(name, list(map(unpack, rows)), feedback, commands)
 
     def wait(self, seconds: float) -> None:
         if not self._messages and not self.ended:
@@ -80,6 +81,9 @@ class Answers:
 
     def joined(self, joined: Joined) -> None:
         self._say("joined", joined.joined, joined.unknown)
+
+    def braked(self, brakes: dict[str, Brake]) -> None:
+        self._say("braked", [tuple(brake) for brake in brakes.values()])
 
     def away(self) -> None:
         self._say("away")

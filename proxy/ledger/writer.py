@@ -3,7 +3,7 @@
 - A batch is reported as written only when it is committed, or all that is left of it is known to be
   refused.
 - While the store is away the batch is tried again, later and later; who sends bounds what gathers.
-- Between batches, and only then: joining feedback, what others have spent, and what is too old.
+- Between batches, and only then: joining feedback, what others have spent and braked, and what is too old.
 """
 
 import logging
@@ -13,6 +13,7 @@ from typing import Protocol
 
 from proxy.ledger import statements
 from proxy.ledger.batch import Batch, Kept, prepare, write
+from proxy.ledger.brakes import tripped
 from proxy.ledger.database import Database, DatabaseUnavailable
 from proxy.ledger.feedback import Joined, join
 from proxy.ledger.migrate import migrate
@@ -20,6 +21,7 @@ from proxy.ledger.open import open_database, set_aside_if_corrupt, sqlite_path
 from proxy.ledger.retention import Step, forget, steps
 from proxy.ledger.unit_key import MAX_KEY, key_beside
 from proxy.policy.snapshot import StorePolicy
+from proxy.words import Brake
 
 log = logging.getLogger("splitlane.ledger")
 
@@ -69,6 +71,9 @@ class Told(Protocol):
 
     def joined(self, joined: Joined) -> None:
         """What has become of feedback."""
+
+    def braked(self, brakes: dict[str, Brake]) -> None:
+        """The brakes in force, by agent, with all that was reported as written."""
 
     def away(self) -> None:
         """The store cannot be used now."""
@@ -162,7 +167,7 @@ class Writer:
         return not self._forget(database) and batch is None
 
     def _look(self, database: Database) -> None:
-        """Every second: is the store still where it was, what did others spend, whose requests have come."""
+        """Every second: is the store still where it was, what did others spend and brake, whose requests have come."""
         now = time.time()
         if now < self._look_at:
             return
@@ -173,6 +178,7 @@ class Writer:
         rows = database.execute(statements.OTHERS_SPEND, (today, self._proxy))
         with database.transaction():
             joined = join(database, now)
+        self._told.braked(tripped(database))
         self._told.joined(joined)
         self._told.spent({(int(hour), agent): float(cost) for hour, agent, cost in rows})
 

@@ -65,7 +65,7 @@ class Service:
         self.export = Export(self.metrics)
         outbox = Outbox(self._loop)
         self.exchange = Exchange(policy, (self.metrics.settle,), self._loop, outbox)
-        self.ledger = Ledger(self._loop, self._hash_users_with, self.exchange.budgets.others)
+        self.ledger = Ledger(self._loop, self._hash_users_with, self.exchange.budgets.others, lambda _: None)
         store.on_swap = self._adopt
         self._known_cache: tuple[Policy, frozenset[str]] = (policy, _models(policy))
         self._listener = Listener(

@@ -16,6 +16,7 @@ from proxy.ledger.feedback import Joined
 from proxy.ledger.row import row_of
 from proxy.ledger.writer import Spent, Writer
 from proxy.policy.snapshot import StorePolicy
+from proxy.words import Brake
 from tests.ledger.records import NOW, count, keep, opened, record
 from tests.support.postgres import PostgresServer
 
@@ -31,6 +32,7 @@ class Running:
         self.sent = self.kept = self.lost = 0
         self.keys: list[bytes] = []
         self.heard: list[Spent] = []
+        self.brakes: list[dict[str, Brake]] = []
         self._batches: Queue[Batch] = Queue()
         self._names = itertools.count()
         key = None if url.startswith("sqlite") else KEY
@@ -71,6 +73,9 @@ class Running:
 
     def joined(self, joined: Joined) -> None:
         pass
+
+    def braked(self, brakes: dict[str, Brake]) -> None:
+        self.brakes.append(brakes)
 
     def away(self) -> None:
         self.up = False

@@ -208,6 +208,7 @@ async def test_serve_answers_logs_json_and_shows_no_secret(tmp_path: Path) -> No
     assert "canary" not in "".join(running.log)
 
 
+@pytest.mark.alone  # production keeps records
 async def test_environment_variable_picks_the_policy() -> None:
     """DESIGN: `GENESIS_ENV`, `dev` by default."""
     for name, expected in (("production", "production"), ("staging", "staging"), ("", "dev")):

@@ -12,6 +12,8 @@ from tests.support.budgets import DOLLAR, PRICES, budgeted, spent_in, status_of
 from tests.support.lane import eventually, running
 from tests.support.served import serving, write_policy
 
+pytestmark = pytest.mark.alone  # the writer runs when nobody else wants to
+
 KEY = "0123456789abcdef" * 4
 BUDGET = {"daily_usd": 3, "on_exceeded": "reject"}
 

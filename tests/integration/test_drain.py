@@ -15,6 +15,8 @@ from tests.support.lane import Lane, eventually, policy_of, running
 from tests.support.raw_client import RawClient, RawResponse, request
 from tests.support.served import Served, log_lines, serving, write_policy
 
+pytestmark = pytest.mark.alone  # it measures
+
 HEAD = b"POST %b HTTP/1.1\r\nHost: a\r\nx-agent: qa_agent\r\nx-user-id: user-42\r\n"
 STREAM = chat(chat_body(stream=True), headers=[("x-stub-fault", "drip=0.05")])
 SLOW = chat(headers=[("x-stub-fault", "slow=0.6")])

@@ -23,6 +23,8 @@ from tests.support.lane import BASELINE, BASELINE_USER, FINETUNED, FINETUNED_USE
 from tests.support.postgres import PostgresServer
 from tests.support.served import Served, serving, write_policy
 
+pytestmark = pytest.mark.alone  # the writer runs when nobody else wants to
+
 KEY = "0123456789abcdef" * 4
 PRICES = {"*": {"input": 1000.0, "output": 2000.0}}
 

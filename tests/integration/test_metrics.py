@@ -156,6 +156,7 @@ async def test_outcomes_add_up_when_everything_goes_wrong_at_once_and_the_proxy_
         dripping = chat(chat_body(stream=True), headers=[("x-stub-fault", "drip=0.1")])
         cut = [asyncio.create_task(ask(lane, dripping)) for _ in range(5)]
         await eventually(lambda: lane.service.exchange.in_flight == 5)
+        await asyncio.sleep(0.3)  # content has come, and more will
         await lane.service.stop()
         assert not any([(await each).clean_end for each in cut])
         received = len(kinds) + 5 * len(batches) + 40 + 5

@@ -11,6 +11,8 @@ from tests.integration.asking import ask, chat, chat_body, error_of
 from tests.support.lane import BASELINE_USER, Lane, eventually, policy_of, running
 from tests.support.raw_client import RawClient, request
 
+pytestmark = pytest.mark.alone  # it measures
+
 LIMIT = 4
 
 

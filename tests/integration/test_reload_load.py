@@ -19,6 +19,8 @@ from tests.integration.asking import chat
 from tests.support.lane import Lane, running
 from tests.support.raw_client import RawClient
 
+pytestmark = pytest.mark.alone  # it measures
+
 CLIENTS = 8
 RELOADS = 1000
 WARM_UP = 300  # reloads until every bounded cache is full, with bounds lower than real ones

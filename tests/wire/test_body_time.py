@@ -8,6 +8,8 @@ import pytest
 
 from proxy.wire.body import Body, BodyError
 
+pytestmark = pytest.mark.alone  # it measures
+
 SIZE = 10_000_000
 
 

@@ -1,15 +1,17 @@
 """One ramp from its first step to its end: traffic comes, somebody looks, the gates decide."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
 import numpy as np
 
+from proxy.experiment.evidence import Thresholds
 from proxy.experiment.simulate.assumptions import Course, Effect
 from proxy.experiment.simulate.books import Books, thresholds_of
 from proxy.experiment.simulate.decide import Look, Move, decide
-from proxy.experiment.simulate.requests import Crowd, Requests, answered
+from proxy.experiment.simulate.requests import Crowd, Requests, Whole, answered
 from proxy.policy.config_rollout import RolloutConfig
 
 
@@ -47,10 +49,11 @@ def run_trial(
     effect: Effect,
     course: Course,
     looker: Looker = decide,
+    books_of: Callable[[Whole, Thresholds], Books] = Books,
 ) -> Trial:
     """Run it.  An approval is given at once; who is stopped stays so."""
     percentages = [step.percent for step in rollout.plan]
-    books = Books(crowd.buckets, thresholds_of(_day_before(crowd, course)))
+    books = books_of(crowd.buckets, thresholds_of(_day_before(crowd, course)))
     books.begin(percentages[0])
     passed: list[float] = []
     began, srm_p = 0, 1.0

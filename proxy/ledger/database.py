@@ -26,6 +26,7 @@ class Database(Protocol):
 
     bare: str  # what follows a table's definition: that it has no hidden row number
     exclusive: str  # a statement that keeps other proxies out until the transaction ends; empty: each does
+    still: str  # likewise: others from adding to the rollups
 
     def transaction(self) -> AbstractContextManager[None]:
         """All or nothing: committed at its end, rolled back where it raises."""

@@ -30,6 +30,7 @@ class PostgresDatabase:
 
     bare = ""
     exclusive = "SELECT pg_advisory_xact_lock(7311422105)"  # a number of our own
+    still = "LOCK TABLE rollups IN EXCLUSIVE MODE"
     lost = False  # the server knows where it writes
 
     def __init__(self, url: str, *, read_only: bool = False) -> None:

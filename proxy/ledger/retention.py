@@ -40,6 +40,7 @@ _LIVING = (
 _KEYS_OF_STAGES = {
     "exposures": "agent, salt, percentage, unit",
     "rollups": "agent, salt, percentage, bucket, variant",
+    "stages": "agent, salt, percentage",
 }
 _STAGES = tuple(
     f"DELETE FROM {table} WHERE ({keys}) IN (SELECT {keys} FROM {table} AS old WHERE NOT EXISTS ({_LIVING}) LIMIT ?)"
@@ -54,7 +55,7 @@ def steps(now: float, retention: float) -> list[Step]:
     oldest = max(0.0, now - retention)
     hour = int(oldest // 3600)
     return [
-        *((statement, _id_bound(oldest)) for statement in _BY_ID),
+        *((statement, id_bound(oldest)) for statement in _BY_ID),
         *((statement, oldest) for statement in _BY_TIME),
         *((statement, hour) for statement in (*_BY_HOUR, *_STAGES)),
     ]
@@ -67,6 +68,7 @@ def forget(database: Database, step: Step) -> bool:
         return len(database.execute(f"{statement} RETURNING 1", (bound, STEP))) == STEP
 
 
-def _id_bound(time: float) -> str:
+def id_bound(time: float) -> str:
+    """No id made at Unix time `time` or later is below it."""
     stamp = f"{int(time * 1000):012x}"
     return f"{stamp[:8]}-{stamp[8:]}-"

@@ -7,12 +7,15 @@ that the garbage collector would ever look at.
 import marshal
 from math import log
 
-from proxy.words import Attempt, Record
+from proxy.words import Attempt, Failure, Record
 
 # Histogram bins of latencies grow by 5 %, so a quantile read from them is within 2.5 % of the truth.
 BIN_GROWTH = 1.05
 FIRST_BIN = 0.001  # seconds: the upper bound of bin 0
 _LOG_GROWTH = log(BIN_GROWTH)
+
+# What takes a request from the fine-tune before it can fail is none of its failures.
+_NOT_THE_MODELS = (None, Failure.BUDGET, Failure.BRAKE)
 
 # Name and SQL type, in order.  Text is empty, never null, where there is nothing to say.
 COLUMNS = (
@@ -32,7 +35,7 @@ COLUMNS = (
     ("status", "integer"),
     ("failure", "text"),
     ("fallback", "text"),
-    ("first_ok", "integer"),  # 1: the first attempt, on the assigned model, succeeded
+    ("first_ok", "integer"),  # 1: the first attempt succeeded, on the assigned model save for a budget or a brake
     ("latency", "double precision"),
     ("latency_bin", "integer"),
     ("ttft", "double precision"),  # null: not a stream
@@ -102,7 +105,7 @@ def row_of(record: Record) -> Row:
         status,
         "" if failure is None else str(failure),
         "" if fallback is None else str(fallback),
-        int(failure is None and len(attempts) == 1 and fallback is None),
+        int(failure is None and len(attempts) == 1 and fallback in _NOT_THE_MODELS),
         latency,
         bin_of(latency),
         ttft if streamed else None,

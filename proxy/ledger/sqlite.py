@@ -41,7 +41,7 @@ class SqliteDatabase:
     """A connection to one file."""
 
     bare = " WITHOUT ROWID"
-    exclusive = ""  # transactions begin IMMEDIATE
+    still = exclusive = ""  # transactions begin IMMEDIATE
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         """Open, or create with its folder.  Raises DatabaseUnavailable."""

@@ -24,9 +24,26 @@ NAME_BATCH = "INSERT INTO batches (id, time) VALUES (?, ?) ON CONFLICT (id) DO N
 
 _REQUESTS = ", ".join(name for name in _NAMES if name not in ("latency_bin", "ttft_bin"))
 _ATTEMPTS = ", ".join(name for name, _ in ATTEMPT_COLUMNS)
-_COMPARED = "route = 'chat' AND bucket >= 0 AND assignment IN ('finetuned', 'baseline')"
+COMPARED = "route = 'chat' AND bucket >= 0 AND assignment IN ('finetuned', 'baseline')"
 _OK = "sum(CASE WHEN failure = '' THEN 1 ELSE 0 END)"
 _FALLBACKS = "sum(CASE WHEN fallback <> '' THEN 1 ELSE 0 END)"
+# A spent budget and a brake take a request from the fine-tune before it can fail.
+_RESCUED = "sum(CASE WHEN fallback IN ('', 'budget', 'brake') THEN 0 ELSE 1 END)"
+# What `thresholds.py` froze for the batch's stages; null where it has not yet.
+_STAGE = (
+    " LEFT JOIN stages ON stages.agent = batch.agent AND stages.salt = batch.salt"
+    " AND stages.percentage = batch.percentage"
+)
+
+
+def slow(tau: str) -> str:
+    """The number of requests slower than `tau`."""
+    return f"sum(CASE WHEN latency > {tau} THEN 1 ELSE 0 END)"
+
+
+def capped(column: str, cap: str) -> str:
+    """The sum of a column, no request counting for more than `cap`."""
+    return f"sum(CASE WHEN {column} > {cap} THEN {cap} ELSE {column} END)"
 
 
 def _spread() -> tuple[str, ...]:
@@ -40,14 +57,18 @@ def _spread() -> tuple[str, ...]:
                 "requests": "count(*)",
                 "ok": _OK,
                 "first_ok": "sum(first_ok)",
-                "fallbacks": _FALLBACKS,
+                "fallbacks": _RESCUED,
                 "cost": "sum(cost)",
                 "latency": "sum(latency)",
+                "slow": slow("stages.tau"),
+                "capped_latency": capped("latency", "stages.latency_cap"),
+                "capped_cost": capped("cost", "stages.cost_cap"),
                 "rated": "0",
                 "score": "0",
                 "last_hour": "max(hour)",
             },
-            _COMPARED,
+            COMPARED,
+            _STAGE,
         ),
         EXPOSURES,
         _added_up(
@@ -79,18 +100,28 @@ def _spread() -> tuple[str, ...]:
         _counted("bins", "latency", "bin", "latency_bin", "route = 'chat'"),
         _counted("bins", "ttft", "bin", "ttft_bin", "route = 'chat' AND ttft IS NOT NULL"),
         VISITS,
+        STAGES,
     )
 
 
 EXPOSURES = (
     "INSERT INTO exposures (agent, salt, percentage, unit, variant, time)"
-    f" SELECT agent, salt, percentage, unit, min(variant), min(time) FROM batch WHERE {_COMPARED} AND unit <> ''"
+    f" SELECT agent, salt, percentage, unit, min(variant), min(time) FROM batch WHERE {COMPARED} AND unit <> ''"
     " GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4 ON CONFLICT DO NOTHING"
 )
 VISITS = (
     "INSERT INTO visits (hour, agent, assignment, variant, unit)"
     " SELECT DISTINCT hour, agent, assignment, variant, unit FROM batch WHERE route = 'chat' AND unit <> ''"
     " ORDER BY 1, 2, 3, 4, 5 ON CONFLICT DO NOTHING"
+)
+# The last, for `thresholds.py` takes its locks in the same order: the rollups, then their stages.
+STAGES = (
+    "INSERT INTO stages (agent, salt, percentage, first_time, last_time)"
+    f" SELECT agent, salt, percentage, min(time), max(time) FROM batch WHERE {COMPARED} GROUP BY 1, 2, 3"
+    " ORDER BY 1, 2, 3 ON CONFLICT (agent, salt, percentage) DO UPDATE SET"
+    " first_time = CASE WHEN excluded.first_time < stages.first_time"
+    " THEN excluded.first_time ELSE stages.first_time END,"
+    " last_time = CASE WHEN excluded.last_time > stages.last_time THEN excluded.last_time ELSE stages.last_time END"
 )
 # Takes this process's name.
 ADD_SPEND = (
@@ -104,16 +135,17 @@ OTHERS_SPEND = "SELECT hour, agent, sum(cost) FROM spend WHERE hour >= ? AND pro
 KEEP_REJECTED = "INSERT INTO rejected (id, time, error, content) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"
 
 
-def _added_up(table: str, keys: tuple[str, ...], sums: dict[str, str], where: str) -> str:
+def _added_up(table: str, keys: tuple[str, ...], sums: dict[str, str], where: str, joined: str = "") -> str:
     """Sums over groups, added to what is there; `last_…` is not a sum but the latest."""
     names, key = ", ".join((*keys, *sums)), ", ".join(keys)
+    group = ", ".join(f"batch.{name}" for name in keys)
     added = ", ".join(
         f"{name} = excluded.{name}" if name.startswith("last_") else f"{name} = {table}.{name} + excluded.{name}"
         for name in sums
     )
     return (
-        f"INSERT INTO {table} ({names}) SELECT {key}, {', '.join(sums.values())} FROM batch WHERE {where}"
-        f" GROUP BY {key} ORDER BY {key} ON CONFLICT ({key}) DO UPDATE SET {added}"
+        f"INSERT INTO {table} ({names}) SELECT {group}, {', '.join(sums.values())} FROM batch{joined} WHERE {where}"
+        f" GROUP BY {group} ORDER BY {group} ON CONFLICT ({key}) DO UPDATE SET {added}"
     )
 
 

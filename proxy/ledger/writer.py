@@ -19,6 +19,7 @@ from proxy.ledger.feedback import Joined, join
 from proxy.ledger.migrate import migrate
 from proxy.ledger.open import open_database, set_aside_if_corrupt, sqlite_path
 from proxy.ledger.retention import Step, forget, steps
+from proxy.ledger.thresholds import freeze
 from proxy.ledger.unit_key import MAX_KEY, key_beside
 from proxy.policy.snapshot import StorePolicy
 from proxy.words import Brake
@@ -32,6 +33,8 @@ SOONEST, LATEST = 0.1, 5.0
 # Seconds between two looks at what others have spent, and between two rounds of forgetting.
 LOOK_EVERY = 1.0
 FORGET_EVERY = 60.0
+# And between two looks for a stage that has begun.
+FREEZE_EVERY = 10.0
 # Seconds to write what is left when no more will come.
 CLOSE_WITHIN = 3.0
 # An outage that lasts is told again after so many seconds.
@@ -95,6 +98,7 @@ class Writer:
         self._forgetting: list[Step] = []
         self._forget_at = 0.0
         self._look_at = 0.0
+        self._freeze_at = 0.0
         self._complained_at = 0.0  # 0: not since the store was last well
         self._deadline = 0.0  # 0: there is no hurry
 
@@ -164,6 +168,7 @@ class Writer:
             self._complained_at = 0.0
             log.info("the store can be used again")
         self._look(database)
+        self._freeze(database)
         return not self._forget(database) and batch is None
 
     def _look(self, database: Database) -> None:
@@ -181,6 +186,12 @@ class Writer:
         self._told.braked(tripped(database))
         self._told.joined(joined)
         self._told.spent({(int(hour), agent): float(cost) for hour, agent, cost in rows})
+
+    def _freeze(self, database: Database) -> None:
+        now = time.time()
+        if now >= self._freeze_at:
+            self._freeze_at = now + FREEZE_EVERY
+            freeze(database, now)
 
     def _forget(self, database: Database) -> bool:
         """One small step of retention; whether there is more to it."""

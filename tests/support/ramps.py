@@ -22,7 +22,7 @@ from proxy.ledger.batch import Batch, write
 from proxy.ledger.database import Database
 from proxy.ledger.row import row_of
 from proxy.ledger.thresholds import freeze
-from proxy.policy.config_rollout import RolloutConfig
+from proxy.policy.config_rollout import GatesConfig, RolloutConfig
 from proxy.split.assign import bucket_of, murmur3
 from proxy.words import Assignment, Attempt, Decision, Failure, Record, Variant
 from tests.support.records import SOUND
@@ -138,8 +138,10 @@ def by_calendar(
 
 def harm_of(books: Books) -> float:
     """By how much more the fine-tune fails, as `judge` tells it."""
-    looks = judged(books, rollout_of(*(stage.percentage for stage in books.stages), 100), 1.0, 1.0).gates
-    return next(gate.estimate for gate in looks if gate.gate == "success")
+    alone = dict.fromkeys(GatesConfig.model_fields) | {"success": {"kind": "guardrail", "margin": "-1pp"}}
+    steps = rollout_of(*(stage.percentage for stage in books.stages), 100, gates=alone)
+    (success,) = judged(books, steps, 1.0, 1.0).gates
+    return success.estimate
 
 
 def pooled_harm_of(books: Books) -> float:

@@ -35,7 +35,7 @@ from proxy.experiment.simulate.judged import judged
 from proxy.experiment.simulate.summary import summarise
 from proxy.experiment.simulate.trial import Looker, Trial, run_trial
 from tests.ledger.records import opened
-from tests.support.ramps import HEAVY, Contamination, StoredBooks, falling_week, hashed, independent, rollout_of
+from tests.support.stored_ramps import HEAVY, Contamination, StoredBooks, falling_week, hashed, independent, rollout_of
 
 COURSE = Course(days=14, looks=4)
 MANY = Traffic(users_per_day=2000, requests_per_user=10, spread=1.5, returning=0.7, success=0.97, heterogeneity=0.05)
@@ -156,8 +156,8 @@ def means(pool: ProcessPoolExecutor, number: int) -> str:
     assigned, without, served = zip(*rescues, strict=True)
     return (
         f"bias in points, mean of {number} ramps ± standard error: a falling week (-1 pp a day) {_mean(stratified)},"
-        f" stages pooled {_mean(pooled)}; rescued requests: as assigned {_mean(assigned)}, without them {_mean(without)},"
-        f" for who answered {_mean(served)}"
+        f" stages pooled {_mean(pooled)}; rescued requests: as assigned {_mean(assigned)}, without them"
+        f" {_mean(without)}, for who answered {_mean(served)}"
     )
 
 

@@ -21,7 +21,7 @@ from proxy.experiment.simulate.drawn import DrawnCrowd
 from proxy.experiment.simulate.judged import judged
 from proxy.experiment.simulate.trial import End, Looker, Trial, run_trial
 from tests.ledger.records import opened
-from tests.support.ramps import (
+from tests.support.stored_ramps import (
     GUARDRAILS,
     HEAVY,
     Contamination,

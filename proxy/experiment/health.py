@@ -32,8 +32,8 @@ def freshness(evidence: Evidence, health: HealthConfig) -> Findings:
     if evidence.newest is None:
         findings.note(health.no_traffic.action, Because(Reason.NO_TRAFFIC, detail="no request of the agent yet"))
     elif evidence.now - evidence.newest > health.no_traffic.grace:
-        age, grace = _time(evidence.now - evidence.newest), _time(health.no_traffic.grace)
-        detail = f"no request of the agent for {age}, allowed {grace}"
+        age = evidence.now - evidence.newest
+        detail = f"no request of the agent for {_time(age)}, allowed {_time(health.no_traffic.grace)}"
         findings.note(health.no_traffic.action, Because(Reason.NO_TRAFFIC, detail=detail))
     return findings
 

@@ -7,11 +7,11 @@ least sample; soak; all gates PASS; approval.  The first reason decides.  Missin
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from proxy.experiment import srm
 from proxy.experiment.evidence import Evidence
 from proxy.experiment.gates import evaluate
 from proxy.experiment.health import freshness, population
 from proxy.experiment.sample import Shortage, joined, until
+from proxy.experiment.srm import p_value
 from proxy.experiment.verdict import Because, GateVerdict, Outcome, Reason, Verdict
 from proxy.policy.config_rollout import RolloutConfig, StepConfig
 
@@ -39,7 +39,7 @@ def judge(evidence: Evidence, rollout: RolloutConfig, observe: float | None = No
         if p is not None:
             p_values[gate.gate] = min(p, p_values.get(gate.gate, 1.0))
     if evidence.exposed:
-        p_values[SRM] = srm.p_value(evidence.exposed, p_values.get(SRM, 1.0))
+        p_values[SRM] = p_value(evidence.exposed, p_values.get(SRM, 1.0))
 
     gates = tuple(gate for gate, _ in gated)
     following = next((step for step in rollout.plan if step.percent > evidence.percentage), None)

@@ -7,7 +7,7 @@ people read it, a change of so many per cent.
 from dataclasses import dataclass
 from math import expm1, inf, isfinite
 
-from proxy.experiment import bounds
+from proxy.experiment.bounds import one_sided, p_value_above
 from proxy.experiment.metrics import Effect, Metric, effect_of, margin_of
 from proxy.experiment.ramp import Stratum
 from proxy.experiment.verdict import Because, GateVerdict, Outcome
@@ -51,7 +51,7 @@ class Reading:
         room = self.margin - self.effect.estimate
 
         def clears(growth: float) -> bool:
-            return bounds.one_sided(self.variance / growth, int(self.effect.clusters * growth)) < room
+            return one_sided(self.variance / growth, int(self.effect.clusters * growth)) < room
 
         if room <= 0.0 or share <= 0.0 or not age or not clears(_LONGEST):
             return None
@@ -92,9 +92,9 @@ def read(metric: Metric, gate: GateConfig, data: list[Stratum], alpha: float) ->
         gate,
         effect,
         margin,
-        effect.estimate - bounds.one_sided(harmless, effect.clusters, alpha),
-        effect.estimate + bounds.one_sided(worst, effect.clusters),
-        bounds.p_value_above(effect.estimate, harmless, effect.clusters, alpha),
+        effect.estimate - one_sided(harmless, effect.clusters, alpha),
+        effect.estimate + one_sided(worst, effect.clusters),
+        p_value_above(effect.estimate, harmless, effect.clusters, alpha),
         worst,
     )
 

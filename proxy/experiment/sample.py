@@ -3,8 +3,8 @@
 An arm with fewer than `min.events` buckets with an event is too thin for a normal limit.  Yet a model that never
 fails must not wait for failures: so few are enough where they would be a surprise, with chance alpha at most, were
 the rate what the gate has to rule out, and were it as concentrated as can be: each bucket failing always or never.
-For no event at all that is the rule of three: J. A. Hanley, A. Lippman-Hand, "If nothing goes wrong, is everything
-all right?", JAMA 249 (1983).
+For no event at all that is the rule of three, 300 buckets for one in a hundred: J. A. Hanley, A. Lippman-Hand, "If
+nothing goes wrong, is everything all right?", JAMA 249 (1983).
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from math import ceil, log, log1p
 from typing import NamedTuple
 
 from proxy.experiment.bounds import ALPHA
-from proxy.experiment.ratio import Arm, by_bucket
+from proxy.experiment.ratio import Arm
 
 _ARMS = ("fine-tuned", "baseline")
 
@@ -40,12 +40,6 @@ class Side(NamedTuple):
         """Buckets with an event."""
         return len(set[int]().union(*map(_with_event, self.arms)))
 
-    @property
-    def effective(self) -> float:
-        """As many clusters of one size would say as much."""
-        n = [each for _, each in by_bucket(self.arms).values()]
-        return sum(n) ** 2 / sum([each * each for each in n]) if n else 0.0
-
 
 def too_few_users(sides: Sequence[Side], needed: int, age: float | None) -> Shortage | None:
     """Fewer than `needed` clusters in an arm; `age` is the current stage's, seconds."""
@@ -64,30 +58,28 @@ def too_few_events(sides: Sequence[Side], needed: int, event: str, rate: float, 
     missing = []
     for name, side in zip(_ARMS, sides, strict=False):
         have = side.events
-        if have >= needed or is_surprising(have, side.effective, rate):
+        if have >= needed or is_surprising(have, side.clusters, rate):
             continue
         events = until(needed - have, len(_with_event(side.current)) if side.current else 0, age)
         enough = clusters_until_surprising(have, rate)
         clusters = None
-        if enough is not None and enough <= side.capacity and side.current and age:
-            # heavy users count for less, and will
-            clusters = until((enough - side.effective) * side.clusters / side.effective, len(side.current.buckets), age)
+        if enough is not None and enough <= side.capacity and side.current:
+            clusters = until(enough - side.clusters, len(side.current.buckets), age)
         waits = [wait for wait in (events, clusters) if wait is not None]
         detail = f"{have} of {needed} {name} users with a {event}"
         missing.append(Shortage(detail, min(waits, default=None)))
     return joined(missing)
 
 
-def is_surprising(events: int, clusters: float, rate: float, alpha: float = ALPHA) -> bool:
+def is_surprising(events: int, clusters: int, rate: float, alpha: float = ALPHA) -> bool:
     """Whether as few as `events` among `clusters` have chance `alpha` at most where each has one with chance `rate`."""
-    k = int(clusters)
-    if rate <= 0.0 or events >= k:
+    if rate <= 0.0 or events >= clusters:
         return False
     if rate >= 1.0:
         return True
-    tail = term = (1.0 - rate) ** k
+    tail = term = (1.0 - rate) ** clusters
     for number in range(events):
-        term *= (k - number) / (number + 1) * rate / (1.0 - rate)
+        term *= (clusters - number) / (number + 1) * rate / (1.0 - rate)
         tail += term
     return tail <= alpha
 

@@ -28,14 +28,13 @@ import numpy as np
 
 from bench.report import Column, Outcome, document, progress, table, write
 from proxy.experiment.simulate.assumptions import Course, Effect, Traffic
-from proxy.experiment.simulate.books import Books
-from proxy.experiment.simulate.decide import Look, decide
+from proxy.experiment.simulate.decide import decide
 from proxy.experiment.simulate.drawn import DrawnCrowd
 from proxy.experiment.simulate.judged import judged
 from proxy.experiment.simulate.summary import summarise
 from proxy.experiment.simulate.trial import Looker, Trial, run_trial
 from tests.ledger.records import opened
-from tests.support.stored_ramps import HEAVY, Contamination, StoredBooks, falling_week, hashed, independent, rollout_of
+from tests.support.stored_ramps import HEAVY, Contamination, falling_week, hashed, independent, rollout_of, run_stored
 
 COURSE = Course(days=14, looks=4)
 MANY = Traffic(users_per_day=2000, requests_per_user=10, spread=1.5, returning=0.7, success=0.97, heterogeneity=0.05)
@@ -43,7 +42,7 @@ EXTREME = Traffic(users_per_day=400, requests_per_user=10, spread=2.0, returning
 RARE = Traffic(users_per_day=400, requests_per_user=10, spread=1.5, returning=0.7, success=0.995, heterogeneity=0.02)
 RAMP = (10.0, 25.0, 50.0, 100.0)
 # No step is ever taken: one stage is looked at 56 times.
-STAYING = {"soak": "365d"}
+STAYING: dict[str, Any] = {"soak": "365d"}
 LOOKERS: dict[str, Looker] = {"arrays": decide, "judge": judged, "independent": independent}
 # Traffic, percentages, path, ramps; each with a model as good, at the margin, and two points worse.
 ROWS = (
@@ -105,17 +104,8 @@ def one(traffic: Traffic, percentages: Sequence[float], path: str, effect: float
     model = Effect(success=effect)
     if path != "store":
         return run_trial(rng, crowd, rollout, model, COURSE, LOOKERS[path])
-    made: list[StoredBooks] = []
     with TemporaryDirectory() as folder, opened(f"sqlite:///{Path(folder, 'store.db')}") as database:
-
-        def books_of(*arguments: Any) -> Books:
-            made.append(StoredBooks(*arguments, database, COURSE.seconds))
-            return made[0]
-
-        def look(*arguments: Any, **more: Any) -> Look:
-            return made[0].look(*arguments, **more)
-
-        return run_trial(rng, hashed(crowd), rollout, model, COURSE, look, books_of)
+        return run_stored(rng, hashed(crowd), rollout, model, COURSE, database)[0]
 
 
 def collected(pool: ProcessPoolExecutor, what: str, run: Callable[[int], Done], number: int) -> list[Done]:

@@ -8,7 +8,6 @@ Seeds are fixed; 200 ramps tell a chance of 6 % from one below 3 %.
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ import pytest
 from proxy.experiment.evidence import Stage
 from proxy.experiment.simulate.assumptions import Course, Effect
 from proxy.experiment.simulate.books import Books, exposed_of, stage_of
-from proxy.experiment.simulate.decide import Look, decide
+from proxy.experiment.simulate.decide import decide
 from proxy.experiment.simulate.drawn import DrawnCrowd
 from proxy.experiment.simulate.judged import judged
 from proxy.experiment.simulate.trial import End, Looker, Trial, run_trial
@@ -25,11 +24,11 @@ from tests.support.stored_ramps import (
     GUARDRAILS,
     HEAVY,
     Contamination,
-    StoredBooks,
     falling_week,
     hashed,
     independent,
     rollout_of,
+    run_stored,
 )
 
 COURSE = Course(days=14, looks=4)
@@ -54,7 +53,7 @@ def ramps(effect: Effect, number: int, looker: Looker = decide) -> list[Trial]:
 
 
 def share(trials: list[Trial], true: Callable[[Trial], bool]) -> float:
-    return fmean(true(trial) for trial in trials)
+    return float(fmean(map(true, trials)))
 
 
 def approx_of(stage: Stage) -> tuple[float, list[tuple[float, ...]]]:
@@ -97,19 +96,8 @@ def test_ramp_through_the_store_has_the_sums_and_the_end_of_the_one_in_memory(ef
     rollout = rollout_of(20, 50, 100, min={"users": 40}, gates=EASY)
     rng = np.random.default_rng(5)
     crowd = hashed(DrawnCrowd(rng, HEAVY, course.days, course.looks))
-    made: list[StoredBooks] = []
-
     with opened(f"sqlite:///{tmp_path / 'store.db'}") as database:
-
-        def books_of(*arguments: Any) -> Books:
-            made.append(StoredBooks(*arguments, database, course.seconds))
-            return made[0]
-
-        def look(*arguments: Any, **more: Any) -> Look:
-            return made[0].look(*arguments, **more)
-
-        told = run_trial(rng, crowd, rollout, effect, course, look, books_of)
-        (stored,) = made
+        told, stored = run_stored(rng, crowd, rollout, effect, course, database)
         evidence = stored.evidence(stored.kept[-1][0])
         frozen = [stored.evidence(stage.percentage).thresholds for stage in evidence.stages]
 
@@ -121,8 +109,8 @@ def test_ramp_through_the_store_has_the_sums_and_the_end_of_the_one_in_memory(ef
         for percentage, answers in stored.kept:
             if percentage == stage.percentage:
                 again.add(answers)
-    for kept, stage in zip(evidence.stages, again.stages, strict=True):
-        assert approx_of(kept) == approx_of(stage_of(again, stage))
+    for kept, sums in zip(evidence.stages, again.stages, strict=True):
+        assert approx_of(kept) == approx_of(stage_of(again, sums))
     assert evidence.exposed == exposed_of(again)
     assert evidence.users == again.users
     assert told.end is (End.STOPPED if effect.success else End.COMPLETED)

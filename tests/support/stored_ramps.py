@@ -18,6 +18,7 @@ from proxy.experiment.simulate.decide import Look, Move
 from proxy.experiment.simulate.drawn import DrawnCrowd
 from proxy.experiment.simulate.judged import judged, look_of
 from proxy.experiment.simulate.requests import Answers, Crowd, Flags, Floats, Requests, Whole, answered
+from proxy.experiment.simulate.trial import Trial, run_trial
 from proxy.ledger.batch import Batch, write
 from proxy.ledger.database import Database
 from proxy.ledger.row import row_of
@@ -101,6 +102,22 @@ class StoredBooks(Books):
                 cost=cost,
                 unit=f"{person:032x}",
             )
+
+
+def run_stored(
+    rng: np.random.Generator, crowd: Crowd, rollout: RolloutConfig, effect: Effect, course: Course, database: Database
+) -> tuple[Trial, StoredBooks]:
+    """A ramp through an empty store."""
+    made: list[StoredBooks] = []
+
+    def books_of(buckets: Whole, thresholds: Thresholds) -> Books:
+        made.append(StoredBooks(buckets, thresholds, database, course.seconds))
+        return made[0]
+
+    def look(books: Books, rollout: RolloutConfig, age: float, srm_p: float, *, thorough: bool) -> Look:
+        return made[0].look(books, rollout, age, srm_p, thorough=thorough)
+
+    return run_trial(rng, crowd, rollout, effect, course, look, books_of), made[0]
 
 
 def independent(books: Books, rollout: RolloutConfig, age: float, srm_p: float, *, thorough: bool) -> Look:

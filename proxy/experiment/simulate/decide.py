@@ -27,7 +27,6 @@ from proxy.experiment.simulate.books import (
     exposed_of,
 )
 from proxy.experiment.simulate.moments import Arms, Moments
-from proxy.experiment.simulate.requests import Floats
 from proxy.policy.config_rollout import CeilingGateConfig, GateConfig, GatesConfig, RelativeGateConfig, RolloutConfig
 
 _ROWS = {
@@ -136,8 +135,8 @@ def _comparison(name: str, gate: GateConfig, moments: Moments, alpha: float, wai
         fails = fails and events[0] >= gate.min.events
         rate = arms.baseline + margin
         if not fails and any(
-            seen < gate.min.events and not is_surprising(seen, _effective(requests), rate)
-            for seen, requests in zip(events, moments.requests, strict=True)
+            seen < gate.min.events and not is_surprising(seen, clusters, rate)
+            for seen, clusters in zip(events, moments.clusters, strict=True)
         ):
             return GateLook(name, _lacking(gate), False, estimate, lower, upper)
     return GateLook(name, _move(gate, fails, passes), True, estimate, lower, upper)
@@ -154,7 +153,7 @@ def _ceiling(name: str, gate: CeilingGateConfig, moments: Moments, alpha: float)
     events = int(np.count_nonzero(y))
     enough = clusters >= max(gate.min.users, gate.min.rated)
     fails = fails and enough and events >= gate.min.events
-    few = events < gate.min.events and not is_surprising(events, _effective(n), gate.max)
+    few = events < gate.min.events and not is_surprising(events, clusters, gate.max)
     if not fails and (not enough or few):
         return GateLook(name, _lacking(gate), False, estimate, lower, upper)
     return GateLook(name, _move(gate, fails, passes), True, estimate, lower, upper)
@@ -168,11 +167,6 @@ def _move(gate: GateConfig, fails: bool, passes: bool) -> Move:
 
 def _lacking(gate: GateConfig) -> Move:
     return Move.ON if gate.on_insufficient == "ignore" else Move.STAY
-
-
-def _effective(requests: Floats) -> float:
-    """As many clusters of one size would say as much."""
-    return float(requests.sum() ** 2 / (requests @ requests))
 
 
 def _compares(stage: StageSums) -> bool:

@@ -109,15 +109,20 @@ def _parser(parse: Callable[[str], float], low: float, high: float, expected: st
     return parsed
 
 
+def _store(text: str) -> str:
+    """A store's URL, or nothing."""
+    return text if text == _OF_THE_POLICY else store_url(text)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
     add = parser.add_argument
     add("--policy", type=Path, metavar="FILE",
         help="policy file with the steps and the gates (default: policies/$GENESIS_ENV.yaml)")  # fmt: skip
     source = parser.add_mutually_exclusive_group()
-    source.add_argument("--from-store", nargs="?", type=store_url, const=_OF_THE_POLICY, metavar="URL",
+    source.add_argument("--from-store", nargs="?", type=_store, const=_OF_THE_POLICY, metavar="URL",
                         help="draw recorded users of the baseline; without a URL: the policy's store")  # fmt: skip
-    source.add_argument("--observe", nargs="?", type=store_url, const=_OF_THE_POLICY, metavar="URL",
+    source.add_argument("--observe", nargs="?", type=_store, const=_OF_THE_POLICY, metavar="URL",
                         help="false alarms on users recorded at 0 %%; without a URL: the policy's store")  # fmt: skip
     add("--agent", metavar="NAME", help="whose requests, with --from-store and --observe")
     add("--since", type=moment, metavar="TIME", default="14d", help="recorded since then, --from-store (14d ago)")

@@ -7,7 +7,7 @@ BIN      := $(VENV)/bin
 COMPILED := $(VENV)-compiled
 PACKAGED := pyproject.toml hatch_build.py $(shell find proxy policies -name '*.py' -o -name '*.yaml' -o -name '*.json')
 
-.PHONY: demo test test-compiled lint bench bench-features clean
+.PHONY: demo test test-compiled lint bench bench-features bench-experiment clean
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -53,6 +53,9 @@ bench: $(COMPILED)/.ready
 
 bench-features: $(COMPILED)/.ready
 	$(COMPILED)/bin/python -m bench features
+
+bench-experiment: $(VENV)/.ready
+	$(BIN)/python -m bench.experiment
 
 clean:
 	rm -rf $(VENV) $(COMPILED) build bench/run

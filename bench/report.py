@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.fleet import find_tools
-from bench.plan import RESULTS, ROOT, RUN
+from bench.plan import RESULTS, ROOT, RUN, BenchError
 
 
 class Column(NamedTuple):
@@ -89,8 +89,8 @@ def machine() -> dict[str, object]:
         "python": platform.python_version(),
         "splitlane": _first_line(sys.executable, "-P", "-m", "proxy", "--version").removeprefix("splitlane "),
         **{name: metadata.version(name) for name in packages},
-        "nginx": _first_line(find_tools("nginx")["nginx"], "-v").removeprefix("nginx version: nginx/"),
-        "wrk": _first_line(find_tools("wrk")["wrk"], "-v").partition(" Copyright")[0].removeprefix("wrk "),
+        "nginx": _tool("nginx").removeprefix("nginx version: nginx/"),
+        "wrk": _tool("wrk").partition(" Copyright")[0].removeprefix("wrk "),
         "commit": _first_line("git", "-C", str(ROOT), "describe", "--always", "--dirty"),
     }
 
@@ -99,6 +99,13 @@ def progress(text: str) -> None:
     """One line that is overwritten, on a terminal only; an empty text clears it."""
     if sys.stderr.isatty():
         print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+
+
+def _tool(name: str) -> str:
+    try:
+        return _first_line(find_tools(name)[name], "-v")
+    except BenchError:  # not every benchmark needs it
+        return "absent"
 
 
 def _first_line(*argv: str) -> str:

@@ -21,9 +21,9 @@ class Progress:
         if self._shown:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
-    def step(self) -> None:
-        """One more is done."""
-        self._done += 1
+    def step(self, number: int = 1) -> None:
+        """So many more are done."""
+        self._done += number
         self._show()
 
     def _show(self) -> None:

@@ -76,7 +76,7 @@ class Difference:
                 level = scale * rate
                 for bucket, y, n in zip(arm.buckets, arm.y, arm.n, strict=True):
                     psi[bucket] += scale * y - level * n
-        return sum([value * value for value in psi])
+        return sum([value * value for value in psi if value])
 
 
 def difference(strata: Sequence[Stratum], *, relative: bool = False) -> Difference | None:

@@ -13,6 +13,7 @@ from proxy.admin.app import admin_app
 from proxy.admin.policy import PolicyRoutes
 from proxy.budget.metrics import budget_metrics
 from proxy.exchange.exchange import Exchange
+from proxy.exchange.shadow_metrics import shadow_metrics
 from proxy.ledger import Sink
 from proxy.ledger.ledger import Ledger
 from proxy.ledger.open import kind_of
@@ -161,6 +162,7 @@ class Service:
         listener = self._listener
         if self._watching is not None:
             self._watching.cancel()
+        self.exchange.shadow.draining = True
         listener.draining = True  # readiness fails, answers say `Connection: close`
         log.info("draining: %d requests in flight, %d connections", self.exchange.in_flight, len(listener.open))
         await self._wait(limits.drain_delay)
@@ -186,6 +188,7 @@ class Service:
             connection.transport.abort()
         while listener.open:
             await asyncio.sleep(0)
+        await self.exchange.shadow.stop()
         self.exchange.pools.close_idle()
         if self._flushing is not None:
             self._flushing.cancel()
@@ -226,6 +229,7 @@ class Service:
         self.export.adopt(policy)
         self.exchange.trace_share = self.export.trace_share
         self.exchange.sinks = self._sinks(policy)
+        self.exchange.shadow.sinks = () if url is None else (self.ledger.settle,)
         self.exchange.feedback = None if url is None else self.ledger.rate
         self.exchange.budgets.kept_in = "process" if url is None else kind_of(url)
 
@@ -279,6 +283,7 @@ class Service:
         info.add_metric([policy.hash], 1)
         yield info
         yield from budget_metrics(exchange.budgets, policy, time.time())
+        yield from shadow_metrics(exchange.shadow)
         yield from self.export.collect()
         store = self.store
         yield gauge("splitlane_policy_loaded_timestamp_seconds", "When the policy was loaded.", store.loaded_at)

@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 from proxy.budget.reservation import Reservation, expected_completion, expected_prompt
 from proxy.budget.windows import DAY, HOUR, NANO, Window, Windows
-from proxy.policy.snapshot import AgentPolicy, BudgetPolicy, Policy
+from proxy.policy.snapshot import AgentPolicy, BudgetPolicy, Policy, ShadowPolicy
 from proxy.wire.body import Body
 from proxy.wire.errors import ErrorAnswer, failure_answer
-from proxy.words import Failure, Usage
+from proxy.words import OF_SHADOW, Failure, Usage
 
 log = logging.getLogger("splitlane.budget")
 
@@ -27,6 +27,8 @@ ALL = "all"  # the scope of all agents together; no agent may be called so
 TYPICAL_COMPLETION = 500
 # Afterwards: the mean of its successful answers, the latest counting for a sixteenth.
 _MEAN_OVER = 16
+# The share of a budget that is left to requests: nothing is copied that would take more than the rest.
+KEPT_FROM_COPIES = 0.2
 
 _HAPPENS = {
     "baseline": "the baseline serves fine-tuned traffic",
@@ -106,6 +108,34 @@ class Budgets:
         held.hold(target.price, 0.0)
         return held
 
+    def admit_copy(
+        self, policy: Policy, agent: AgentPolicy, shadow: ShadowPolicy, body: Body, time: float
+    ) -> Reservation | None:
+        """Reserve what a copy for the fine-tune, made at Unix time `time`, is going to cost; None: no money for it.
+
+        It must fit into what is left of the shadow's own day, and into `KEPT_FROM_COPIES` less than is left of
+        every budget: no request meets a spent budget for what copies have reserved.
+        """
+        prompt = expected_prompt(body)
+        completion = expected_completion(body, agent, self._typical.get(agent.name, TYPICAL_COMPLETION))
+        price = agent.finetuned.price
+        cost = 0.0 if price is None else price.of(Usage(prompt, completion))
+        own = self._days.of(agent.name + OF_SHADOW, time)
+        windows = [own]
+        fits = not own.reaches(shadow.daily_usd - cost)
+        for scope, budget in ((ALL, policy.budget), (agent.name, agent.budget)):
+            if not budget.is_limited:
+                continue
+            for kind, limit in ((self._hours, budget.hourly_usd), (self._days, budget.daily_usd)):
+                window = kind.of(scope, time)
+                windows.append(window)
+                fits = fits and (limit is None or not window.reaches(limit * (1 - KEPT_FROM_COPIES) - cost))
+        if not fits:
+            return None
+        held = Reservation(agent.name, windows, prompt, completion, to_baseline=False)
+        held.hold(price, 0.0)
+        return held
+
     def settle(self, held: Reservation, cost: float, usage: Usage | None) -> None:
         """The request is over, and has cost so many US dollars; `usage` of its answer, where that was sound."""
         held.close(cost)
@@ -116,13 +146,14 @@ class Budgets:
     def others(self, spent: Mapping[tuple[int, str], float]) -> None:
         """What other processes, earlier lives of this one included, have spent in the current UTC day.
 
-        US dollars by Unix hour and agent; all of it each time, not what is new.
+        US dollars by Unix hour and agent, or agent and `OF_SHADOW`; all of it each time, not what is new.
         """
         hours: defaultdict[tuple[int, str], float] = defaultdict(float)
         days: defaultdict[tuple[int, str], float] = defaultdict(float)
         for (hour, agent), cost in spent.items():
             day = hour * HOUR // DAY
-            for scope in (ALL, agent):
+            scopes = (ALL, agent.removesuffix(OF_SHADOW), agent) if agent.endswith(OF_SHADOW) else (ALL, agent)
+            for scope in scopes:
                 hours[hour, scope] += cost
                 days[day, scope] += cost
         self._hours.set_others(hours)

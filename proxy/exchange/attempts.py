@@ -157,7 +157,7 @@ class Attempts:
                 await send_fresh(pool, request, reply, total, loop)
             failure = reply.failure
             if failure is None:
-                failure = reply.failure = _judge(reply)
+                failure = reply.failure = judge_held(reply)
             call.concluded(reply.status, failure)
             if failure not in RETRYABLE or not retries:
                 return reply
@@ -201,7 +201,7 @@ def _prepare(call: CallState, target: Target) -> tuple[bytes, bool]:
     return head + new_body, usage_injected
 
 
-def _judge(reply: Reply) -> Failure | None:
+def judge_held(reply: Reply) -> Failure | None:
     """What the answer means, where no failure in transit has told already."""
     if reply.is_stream:
         # Neither content nor an error in all that was held: pings, or nothing.

@@ -14,6 +14,7 @@ from proxy.exchange.feedback import take_feedback
 from proxy.exchange.intake import Buffered, read_body, whole_body
 from proxy.exchange.passthrough import pass_through
 from proxy.exchange.reply import Reply
+from proxy.exchange.shadow import Shadow
 from proxy.exchange.trace import begin_trace
 from proxy.ledger import FeedbackSink, Sink
 from proxy.outbox import Outbox
@@ -52,6 +53,7 @@ class Exchange:
         self.attempts = Attempts(loop, self.pools)
         self.budgets = Budgets()
         self.buffered = Buffered()
+        self.shadow = Shadow(policy, loop, outbox, self.budgets, self.buffered)
         self.in_flight = 0
         self._sorter_policy: IdentityPolicy | None = None
         self._sorter = RequestSorter(frozenset(), forward=False)
@@ -117,6 +119,7 @@ class Exchange:
         self.policy = policy
         self.pools.keep(policy.upstreams.values())
         self.attempts.keep(policy.agents.values())
+        self.shadow.keep(policy)
         self.budgets.keep({agent.name for agent in policy.agents.values()})
 
     def refuse(self, client: Client, answer: ErrorAnswer) -> None:
@@ -262,6 +265,8 @@ class Exchange:
         self.buffered.total -= call.buffered
         if call.admitted:
             self.in_flight -= 1
+        if (agent := call.agent) is not None and agent.shadow is not None:
+            self.shadow.offer(call, agent, agent.shadow, self.in_flight)
         call.body = None
         call.latency = time.perf_counter() - call.started
         settled = self._settled

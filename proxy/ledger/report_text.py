@@ -17,6 +17,7 @@ NOTES = (
     "success: intention to treat, of the assigned variant, whoever answered. It is the one that decides.",
     "first attempt: the assigned model by itself, before any retry or rescue.",
     "difference: fine-tuned minus baseline. Whether it is more than chance is not said here.",
+    "shadow: copies of baseline requests to the fine-tune. Nobody got the answers; not compared.",
     "Latencies and ttft: within 2.5 %. Users: who changed variant in the window is in both.",
 )
 _TITLES = {Assignment.FINETUNED: "fine-tuned", Assignment.BASELINE: "baseline"}

@@ -18,6 +18,7 @@ from proxy.admin.reporter import Reporter
 from proxy.admin.rollout import RolloutRoutes
 from proxy.budget.metrics import budget_metrics
 from proxy.exchange.exchange import Exchange
+from proxy.exchange.shadow_metrics import shadow_metrics
 from proxy.ledger import Sink
 from proxy.ledger.ledger import Ledger
 from proxy.ledger.open import kind_of
@@ -182,6 +183,7 @@ class Service:
             self._watching.cancel()
         self._daily.stop()
         self._reporter.stop()
+        self.exchange.shadow.draining = True
         listener.draining = True  # readiness fails, answers say `Connection: close`
         log.info("draining: %d requests in flight, %d connections", self.exchange.in_flight, len(listener.open))
         await self._wait(limits.drain_delay)
@@ -207,6 +209,7 @@ class Service:
             connection.transport.abort()
         while listener.open:
             await asyncio.sleep(0)
+        await self.exchange.shadow.stop()
         self.exchange.pools.close_idle()
         if self._flushing is not None:
             self._flushing.cancel()
@@ -250,6 +253,7 @@ class Service:
         self.export.adopt(policy)
         self.exchange.trace_share = self.export.trace_share
         self.exchange.sinks = self._sinks(policy)
+        self.exchange.shadow.sinks = () if url is None else (self.ledger.take,)
         self.exchange.feedback = None if url is None else self.ledger.rate
         self.exchange.budgets.kept_in = "process" if url is None else kind_of(url)
 
@@ -305,6 +309,7 @@ class Service:
         info.add_metric([policy.hash], 1)
         yield info
         yield from budget_metrics(exchange.budgets, policy, time.time())
+        yield from shadow_metrics(exchange.shadow)
         yield from self.export.collect()
         store = self.store
         yield gauge("splitlane_policy_loaded_timestamp_seconds", "When the policy was loaded.", store.loaded_at)

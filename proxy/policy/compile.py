@@ -1,6 +1,7 @@
 """What a person wrote → what requests are served by.  Pure; the input has been validated."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import orjson
 
@@ -16,6 +17,7 @@ from proxy.policy.config import (
 from proxy.policy.config_fallback import FallbackConfig
 from proxy.policy.config_identity import IdentityConfig, parse_source
 from proxy.policy.config_prices import PriceConfig
+from proxy.policy.config_shadow import ShadowConfig
 from proxy.policy.config_upstream import UpstreamConfig
 from proxy.policy.flatten import global_settings
 from proxy.policy.snapshot import (
@@ -33,6 +35,7 @@ from proxy.policy.snapshot import (
     PoolPolicy,
     Price,
     ReportPolicy,
+    ShadowPolicy,
     StorePolicy,
     Target,
     TimeoutsPolicy,
@@ -188,6 +191,25 @@ def _agent(
         max_tokens=config.max_tokens,
         budget=budget,
         budgeted=budget.is_limited or _budget(policy).is_limited,
+        shadow=_shadow(name, config.shadow, finetuned) if policy.models.use_finetuned else None,
+    )
+
+
+def _shadow(name: str, config: ShadowConfig, finetuned: Target) -> ShadowPolicy | None:
+    """None where nothing is to be copied, and where nobody knows what a copy costs."""
+    if not config.percentage or finetuned.price is None:
+        return None
+    salt = config.salt if config.salt is not None else f"shadow/{name}/{finetuned.model}"
+    return ShadowPolicy(
+        percentage=config.percentage,
+        threshold=round(config.percentage * 100),
+        salt=salt,
+        hashed=f"{salt}:",
+        max_in_flight=config.max_in_flight,
+        daily_usd=config.daily_usd,
+        timeouts=replace(
+            finetuned.upstream.timeouts, first_byte=config.timeout, idle=config.timeout, total=config.timeout
+        ),
     )
 
 

@@ -23,6 +23,7 @@ from proxy.policy.config_fallback import FallbackConfig
 from proxy.policy.config_identity import IdentityConfig
 from proxy.policy.config_prices import ModelPattern, PriceConfig
 from proxy.policy.config_rollout import RolloutConfig
+from proxy.policy.config_shadow import ShadowConfig
 from proxy.policy.config_upstream import UpstreamConfig
 from proxy.policy.facts import facts_of, gather_facts, known_upstream
 from proxy.policy.fields import (
@@ -109,6 +110,7 @@ class AgentConfig(Section):
     salt: Text | None = Field(default=None, validate_default=True)
     """Salts the hash; pin it to keep a cohort across a new fine-tune. With `unleash`: the flag's groupId."""
     budgets: AgentBudgetsConfig = AgentBudgetsConfig()
+    shadow: ShadowConfig = ShadowConfig()
 
     @field_validator("compat")
     @classmethod

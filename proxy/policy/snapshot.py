@@ -89,6 +89,19 @@ class BudgetPolicy(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class ShadowPolicy:
+    """What is copied of one agent's baseline requests."""
+
+    percentage: float  # above 0, to 100
+    threshold: int  # draws below it are copied: 1 … 10000
+    salt: str
+    hashed: str  # what is hashed before the request's id: the salt and a colon
+    max_in_flight: int
+    daily_usd: float
+    timeouts: TimeoutsPolicy  # of a copy: it is one answer in one piece, and nobody waits for it
+
+
+@dataclass(frozen=True, slots=True)
 class AgentPolicy:
     """One agent's split."""
 
@@ -106,6 +119,7 @@ class AgentPolicy:
     max_tokens: int | None  # of `defaults`
     budget: BudgetPolicy  # its own; the policy's holds besides
     budgeted: bool  # one of the two has a limit
+    shadow: ShadowPolicy | None = None  # None: nothing is copied
 
 
 class Source(NamedTuple):

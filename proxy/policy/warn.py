@@ -13,6 +13,7 @@ def find_warnings(config: PolicyConfig, policy: Policy, root: Node) -> tuple[Pol
     """The warnings on a valid policy, in the order of its agents; `root` is what it was read from."""
     return (
         *_unpriced(policy, root),
+        *_shadows_without_a_price(config, policy, root),
         *_same_model_twice(policy, root),
         *_unreachable_sources(config, root),
         *_nothing_to_report(policy, root),
@@ -28,6 +29,13 @@ def _unpriced(policy: Policy, root: Node) -> Iterator[PolicyProblem]:
                 seen.add(target.model)
                 expected = "a price for this model (add it to prices: without one its cost is unknown)"
                 yield _at(root, ("agents", agent.name, key, "model"), expected)
+
+
+def _shadows_without_a_price(config: PolicyConfig, policy: Policy, root: Node) -> Iterator[PolicyProblem]:
+    for agent in policy.agents.values():
+        if config.agents[agent.name].shadow.percentage and agent.finetuned.price is None:
+            expected = "a price for the fine-tuned model (without one daily_usd cannot hold, and nothing is copied)"
+            yield _at(root, ("agents", agent.name, "shadow", "percentage"), expected)
 
 
 def _same_model_twice(policy: Policy, root: Node) -> Iterator[PolicyProblem]:

@@ -63,7 +63,7 @@ def approx_of(stage: Stage) -> tuple[float, list[tuple[float, ...]]]:
 
 def error_of(values: Sequence[float]) -> float:
     """Of their mean, one standard deviation."""
-    return stdev(values) / len(values) ** 0.5
+    return float(stdev(values) / len(values) ** 0.5)
 
 
 def stopped(trial: Trial) -> bool:

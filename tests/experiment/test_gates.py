@@ -13,6 +13,18 @@ from tests.support.ramps import DAY, NOW, Traffic, evidence, stage
 OFF = dict.fromkeys(GatesConfig.model_fields)
 
 
+# Margins of the default policy, cost aside; all guard here.
+GUARDRAILS: dict[str, dict[str, Any]] = {
+    "success": {"kind": "guardrail", "margin": "-1pp"},
+    "first_attempt": {"kind": "guardrail", "margin": "-2pp"},
+    "fallback_rate": {"kind": "guardrail", "max": "5%"},
+    "latency_p95": {"kind": "guardrail", "margin": "+2.5pp"},
+    "latency_mean": {"kind": "guardrail", "margin": "+10%"},
+    "cost": {"kind": "guardrail", "margin": "+5%"},
+    "feedback": {"kind": "guardrail", "margin": -0.05},
+}
+
+
 def gates(**on: dict[str, Any]) -> GatesConfig:
     return GatesConfig.model_validate({**OFF, **on})
 
@@ -46,27 +58,24 @@ def only(evidence: Evidence, config: GatesConfig) -> Gated:
     return gated
 
 
-def judged(gate: str, seen: Evidence) -> GateVerdict:
-    return only(seen, gates(**{gate: GatesConfig.model_fields[gate].default.model_dump()})).verdict
+def judged(gate: str, seen: Evidence, **changes: Any) -> GateVerdict:
+    return only(seen, gates(**{gate: {**GUARDRAILS[gate], **changes}})).verdict
 
 
-DEFAULTS = {
-    "success": {"kind": "guardrail", "margin": "-1pp"},
-    "first_attempt": {"kind": "guardrail", "margin": "-2pp"},
-    "fallback_rate": {"kind": "guardrail", "max": "5%"},
-    "latency_p95": {"kind": "guardrail", "margin": "+2.5pp"},
-    "latency_mean": {"kind": "guardrail", "margin": "+10%"},
-    "cost": {"kind": "guardrail", "margin": "+5%"},
-    "feedback": {"kind": "guardrail", "margin": -0.05},
+LIKE: dict[str, Any] = {"failing": 0.02, "rescued": 0.01, "slow": 0.05, "seconds": 1.0, "dollars": 0.001, "rating": 0.6}
+WORSE: dict[str, float] = {
+    "failing": 0.06,
+    "rescued": 0.10,
+    "slow": 0.15,
+    "seconds": 1.4,
+    "dollars": 0.002,
+    "rating": 0.4,
 }
 
-LIKE = {"failing": 0.02, "rescued": 0.01, "slow": 0.05, "seconds": 1.0, "dollars": 0.001, "rating": 0.6}
-WORSE = {"failing": 0.06, "rescued": 0.10, "slow": 0.15, "seconds": 1.4, "dollars": 0.002, "rating": 0.4}
 
-
-@pytest.mark.parametrize("gate", DEFAULTS)
+@pytest.mark.parametrize("gate", GUARDRAILS)
 def test_fine_tune_like_the_baseline_passes(gate: str) -> None:
-    verdict, p = only(evidence(regular(**LIKE)), gates(**{gate: DEFAULTS[gate]}))
+    verdict, p = only(evidence(regular(**LIKE)), gates(**{gate: GUARDRAILS[gate]}))
     assert (verdict.outcome, verdict.because) == (Outcome.PASS, None)
     assert verdict.upper is not None
     assert verdict.upper < verdict.margin
@@ -74,9 +83,9 @@ def test_fine_tune_like_the_baseline_passes(gate: str) -> None:
     assert p > 0.05
 
 
-@pytest.mark.parametrize("gate", DEFAULTS)
+@pytest.mark.parametrize("gate", GUARDRAILS)
 def test_fine_tune_that_is_certainly_worse_fails_a_guardrail(gate: str) -> None:
-    verdict, p = only(evidence(regular(treated=WORSE, **LIKE)), gates(**{gate: DEFAULTS[gate]}))
+    verdict, p = only(evidence(regular(treated=WORSE, **LIKE)), gates(**{gate: GUARDRAILS[gate]}))
     assert verdict.outcome is Outcome.FAIL
     assert verdict.because is not None
     assert str(verdict.because) == f"GUARDRAIL_FAIL({gate})"
@@ -86,9 +95,9 @@ def test_fine_tune_that_is_certainly_worse_fails_a_guardrail(gate: str) -> None:
     assert p < 0.05
 
 
-@pytest.mark.parametrize("gate", DEFAULTS)
+@pytest.mark.parametrize("gate", GUARDRAILS)
 def test_signal_never_fails_however_certain_the_harm(gate: str) -> None:
-    verdict, p = only(evidence(regular(treated=WORSE, **LIKE)), gates(**{gate: {**DEFAULTS[gate], "kind": "signal"}}))
+    verdict, p = only(evidence(regular(treated=WORSE, **LIKE)), gates(**{gate: {**GUARDRAILS[gate], "kind": "signal"}}))
     assert verdict.outcome is Outcome.HOLD
     assert verdict.because is not None
     assert str(verdict.because) == f"INCONCLUSIVE({gate})"
@@ -121,10 +130,12 @@ def test_numbers_are_as_people_read_them(
 
 def test_alpha_is_split_over_the_guardrails_that_are_on_and_each_passes_at_the_full_alpha() -> None:
     seen = evidence(regular(**LIKE))
-    alone = only(seen, gates(success=DEFAULTS["success"])).verdict
-    signals = {gate: {**DEFAULTS[gate], "kind": "signal"} for gate in ("cost", "latency_mean")}
-    together = evaluate(seen, gates(success=DEFAULTS["success"], first_attempt=DEFAULTS["first_attempt"], **signals))
-    with_signals = evaluate(seen, gates(success=DEFAULTS["success"], **signals))[0].verdict
+    alone = only(seen, gates(success=GUARDRAILS["success"])).verdict
+    signals: dict[str, Any] = {gate: {**GUARDRAILS[gate], "kind": "signal"} for gate in ("cost", "latency_mean")}
+    together = evaluate(
+        seen, gates(success=GUARDRAILS["success"], first_attempt=GUARDRAILS["first_attempt"], **signals)
+    )
+    with_signals = evaluate(seen, gates(success=GUARDRAILS["success"], **signals))[0].verdict
     assert together[0].verdict.lower is not None
     assert alone.lower is not None
     assert together[0].verdict.lower < alone.lower
@@ -134,7 +145,7 @@ def test_alpha_is_split_over_the_guardrails_that_are_on_and_each_passes_at_the_f
 
 def test_too_few_users_wait_for_more_and_are_neither_pass_nor_fail() -> None:
     seen = evidence(regular(10.0, 800, treated=WORSE, **LIKE))  # 80 treated
-    verdict, p = only(seen, gates(success=DEFAULTS["success"]))
+    verdict, p = only(seen, gates(success=GUARDRAILS["success"]))
     assert verdict.outcome is Outcome.HOLD
     assert verdict.because is not None
     assert str(verdict.because) == "INSUFFICIENT_USERS(success)"
@@ -145,12 +156,12 @@ def test_too_few_users_wait_for_more_and_are_neither_pass_nor_fail() -> None:
 
 def test_spotless_baseline_does_not_shield_a_fine_tune_that_fails() -> None:
     seen = evidence(regular(10.0, 2000, treated={"failing": 0.1}))
-    assert only(seen, gates(success=DEFAULTS["success"])).verdict.outcome is Outcome.FAIL
+    assert only(seen, gates(success=GUARDRAILS["success"])).verdict.outcome is Outcome.FAIL
 
 
 @pytest.mark.parametrize(("users", "outcome"), [(2000, Outcome.HOLD), (3200, Outcome.PASS)])
 def test_two_spotless_models_pass_once_there_are_three_hundred_users(users: int, outcome: Outcome) -> None:
-    verdict = only(evidence(regular(10.0, users)), gates(success=DEFAULTS["success"])).verdict
+    verdict = only(evidence(regular(10.0, users)), gates(success=GUARDRAILS["success"])).verdict
     assert verdict.outcome is outcome
     if verdict.because is not None:
         assert verdict.because.detail == "0 of 10 fine-tuned users with a failure"
@@ -167,7 +178,7 @@ def test_what_needs_frozen_thresholds_waits_for_them(gate: str) -> None:
 
 
 def test_ignored_shortage_passes_and_stays_visible() -> None:
-    verdict = judged("feedback", evidence(regular(10.0, 900, **LIKE)))
+    verdict = judged("feedback", evidence(regular(10.0, 900, **LIKE)), on_insufficient="ignore")
     assert verdict.outcome is Outcome.PASS
     assert str(verdict.because) == "INSUFFICIENT_USERS(feedback)"
 
@@ -181,7 +192,7 @@ def test_stage_with_one_arm_only_is_insufficient() -> None:
 
 def test_harm_within_the_margin_waits_for_as_long_as_the_bound_needs() -> None:
     traffic = Traffic(4, 4000, per_day=2.0)
-    config = gates(success=DEFAULTS["success"])
+    config = gates(success=GUARDRAILS["success"])
     day = traffic.day(50.0)
     early = only(evidence(stage(50.0, day), since=NOW - DAY), config).verdict
     assert early.because is not None
@@ -195,24 +206,23 @@ def test_harm_within_the_margin_waits_for_as_long_as_the_bound_needs() -> None:
 
 
 def test_estimate_on_the_wrong_side_of_the_margin_has_no_eta() -> None:
-    seen = evidence(stage(50.0, Traffic(4, 300, spread=0.5).day(50.0, harm=0.1)))
-    verdict = only(seen, gates(success=DEFAULTS["success"])).verdict
+    seen = evidence(stage(50.0, Traffic(4, 300).day(50.0, harm=0.02)))
+    verdict = only(seen, gates(success=GUARDRAILS["success"])).verdict
     assert verdict.because is not None
     assert str(verdict.because) == "INCONCLUSIVE(success)"
     assert verdict.because.eta is None
 
 
-def test_a_a_data_with_heavy_users_neither_fails_nor_lets_a_worse_model_pass() -> None:
-    """A week of two looks a day; the whole simulation is elsewhere."""
-    config = gates(success=DEFAULTS["success"], first_attempt=DEFAULTS["first_attempt"])
-    outcomes: dict[float, list[Outcome]] = {0.0: [], 0.02: []}
-    for harm, seen in outcomes.items():
-        for seed in range(12):
-            traffic = Traffic(seed, 2000, spread=1.0)
-            day = traffic.day(25.0, 0.5, harm=harm)
-            for look in range(1, 14):
-                found = evidence(stage(25.0, day), since=NOW - look * DAY / 2)
-                seen += {verdict.outcome for verdict, _ in evaluate(found, config)[:1]}
-                day = day.plus(traffic.day(25.0, 0.5, harm=harm))
-    assert Outcome.FAIL not in outcomes[0.0]
-    assert Outcome.PASS not in outcomes[0.02]
+@pytest.mark.parametrize(("harm", "never"), [(0.0, Outcome.FAIL), (0.02, Outcome.PASS)], ids=["as good", "2 pp worse"])
+def test_ten_looks_with_heavy_users_neither_fail_what_is_as_good_nor_pass_what_is_worse(
+    harm: float, never: Outcome
+) -> None:
+    """A few ramps; the simulation of many is elsewhere."""
+    config = gates(success=GUARDRAILS["success"])
+    for seed in range(8):
+        traffic = Traffic(seed, 2000, spread=1.0)
+        day = traffic.day(25.0, harm=harm)
+        for look in range(1, 11):
+            found = only(evidence(stage(25.0, day), since=NOW - look * DAY), config).verdict
+            assert found.outcome is not never, f"seed {seed}, look {look}: {found}"
+            day = day.plus(traffic.day(25.0, harm=harm))

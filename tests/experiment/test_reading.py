@@ -6,6 +6,7 @@ import pytest
 
 from proxy.experiment.metrics import METRICS, split, strata
 from proxy.experiment.reading import Reading, read
+from proxy.experiment.verdict import Outcome
 from proxy.policy.config_rollout import GatesConfig
 from tests.support.ramps import DAY, Traffic, stage
 
@@ -39,7 +40,8 @@ def test_limits_are_told_in_the_unit_of_the_gate(gate: str, limits: str) -> None
 def test_boundless_limit_is_told_as_such_and_is_no_number() -> None:
     boundless = replace(reading_of("latency_mean"), lower=float("-inf"), upper=1e4)
     assert boundless.limits.startswith("between -100.00 % and anything")
-    assert boundless.verdict.__self__ is boundless
+    verdict = boundless.verdict(Outcome.PASS, None)
+    assert (verdict.lower, verdict.upper) == (-1.0, None)
 
 
 def test_half_the_room_takes_about_four_times_as_long() -> None:
@@ -47,7 +49,7 @@ def test_half_the_room_takes_about_four_times_as_long() -> None:
     wait = [replace(found, margin=found.effect.estimate + room).until_clear(1.0, DAY) for room in (0.01, 0.005)]
     assert wait[0] is not None
     assert wait[1] is not None
-    assert 3 < (wait[1] + DAY) / (wait[0] + DAY) < 4.5
+    assert 4 < (wait[1] + DAY) / (wait[0] + DAY) < 5  # the bounds are wider far from the planned size
 
 
 @pytest.mark.parametrize(("share", "age"), [(0.0, DAY), (1.0, None)])

@@ -2,8 +2,8 @@
 
 import asyncio
 
-from proxy.experiment.actions import Action
-from proxy.experiment.controller import Done
+from proxy.experiment.actions import Action, is_failing
+from proxy.experiment.controller import Done, is_old_news
 from proxy.policy.snapshot import Policy
 
 # Seconds that a command waits for the webhook at most.
@@ -24,12 +24,15 @@ def _texts(done: Done, environment: str) -> list[tuple[str, str]]:
     """Agent and text of each."""
     told = []
     for step in done.steps:
-        if step.plan.action not in (Action.ROLLBACK, Action.FAIL):
+        stuck = step.plan.action is Action.NOT_DONE and is_failing(step.plan.because) and not is_old_news(step)
+        if step.plan.action not in (Action.ROLLBACK, Action.FAIL) and not stuck:
             continue
         name, here = step.look.agent, f"{step.look.evidence.percentage:g} %"
         goes = f"rolled back from {here} to 0 %" if step.moves else f"failed, and stays at {here}"
         if step.moves and not done.written:
             goes = f"to be rolled back from {here} to 0 % by whoever applies the patch"
+        if stuck:
+            goes += f" because it cannot be moved ({step.plan.reason})"
         why = ", ".join(map(str, step.plan.because))
         told.append((name, f"Splitlane, {environment}: {name} {goes}: {why}; until `splitlane rollout clear`"))
     return told

@@ -119,6 +119,10 @@ def _run(args: argparse.Namespace, env: Mapping[str, str]) -> int:
             done = controller.evaluate(names, progress=progress.step)
     _show(done, args)
     announce(done, controller.loaded.policy)
+    if stuck := [step for step in done.steps if step.plan.action is Action.NOT_DONE]:
+        for step in stuck:
+            print(f"splitlane rollout: {step.look.agent} cannot be moved: {step.plan.reason}", file=sys.stderr)
+        return UNUSABLE
     undone = any(step.plan.action is Action.ROLLBACK for step in done.steps)
     return FAILING if undone or any(_fails(step.look) for step in done.steps) else DONE
 

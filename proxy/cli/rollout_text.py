@@ -5,8 +5,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-import orjson
-
 from proxy.experiment.actions import Action, reasons_of
 from proxy.experiment.controller import Done, Look, Step
 from proxy.experiment.memory import Decision
@@ -20,6 +18,7 @@ _UNITS = (("d", 86400), ("h", 3600), ("min", 60))
 _VERBS = {
     Action.HOLD: "stays",
     Action.FAIL: "has failed, and stays",
+    Action.NOT_DONE: "cannot be moved, and stays",
     Action.PAUSE: "is paused, and stays",
     Action.RESUME: "is resumed",
     Action.CLEAR: "is cleared",
@@ -169,5 +168,6 @@ def history_lines(decisions: Iterable[Decision]) -> list[str]:
 def decision_json(decision: Decision, *, numbers: bool = True) -> dict[str, Any]:
     """A decision in plain JSON values."""
     found = decision._asdict()
-    evidence = found.pop("evidence")
-    return {**found, **({"evidence": orjson.loads(evidence)} if numbers else {})}
+    if not numbers:
+        del found["evidence"]
+    return found

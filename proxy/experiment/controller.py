@@ -12,20 +12,20 @@ Percentages are only ever read from the policy.  Nobody decides without the leas
 """
 
 import contextlib
-import json
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
+from uuid import UUID
 
 from proxy.experiment import memory
-from proxy.experiment.actions import MOVES, Action, Plan, plan_of, since_the_last_move
+from proxy.experiment.actions import Action, Plan, plan_of, since_the_last_move
 from proxy.experiment.evidence import Evidence, Hold
 from proxy.experiment.judge import judge
 from proxy.experiment.memory import Decision
 from proxy.experiment.numbers import numbers_of
-from proxy.experiment.percentages import changes_for
+from proxy.experiment.percentages import FixedPercentage, changes_for
 from proxy.experiment.read import read_evidence
 from proxy.experiment.verdict import Verdict
 from proxy.ledger import brakes
@@ -94,36 +94,28 @@ class Controller:
     def _look(self, name: str) -> Look:
         agent = self.loaded.policy.agents[name.encode()]
         rollout = self.loaded.config.rollout
-        past = memory.history(self.database, name)
-        moved = next(
-            (
-                each.time for each in past
-                if each.action in MOVES and each.salt == agent.salt and each.target == agent.percentage
-            ),
-            None,
-        )  # fmt: skip
         evidence = read_evidence(self.database, name, agent.salt, agent.percentage, self.clock())
+        moved = memory.moved_to(self.database, name, agent.salt, agent.percentage)
         evidence = since_the_last_move(evidence, moved)
         verdict = judge(evidence, rollout, rollout.observe)
-        return Look(name, evidence, verdict, past[0] if past else None)
+        return Look(name, evidence, verdict, next(iter(memory.history(self.database, name, 1)), None))
 
     def evaluate(self, agents: Iterable[str], *, progress: Callable[[], None] = lambda: None) -> Done:
-        """One look at each agent, and what follows from it.
+        """One look at each agent, and what follows from it; one that cannot be moved keeps no other where it is.
 
-        Raises DatabaseUnavailable, and FixedPercentage, EditError or PolicyError where the policy cannot
-        be changed.
+        Raises DatabaseUnavailable, and EditError or PolicyError where the policy cannot be changed.
         """
         looks = self.look(agents, progress=progress)
         rollout = self.loaded.config.rollout
         with self.database.transaction():
             for look in looks:
                 memory.keep_p_values(self.database, look.agent, look.evidence.salt, look.verdict.p_values)
-        return self.carry_out([Step(look, plan_of(look.verdict, look.evidence, rollout)) for look in looks])
+        steps = [Step(look, plan_of(look.verdict, look.evidence, rollout)) for look in looks]
+        return self.carry_out([self._without_what_is_stuck(step) for step in steps])
 
     def carry_out(self, steps: Sequence[Step]) -> Done:
-        """Write down what was decided, then do it.  Raises as `evaluate` does."""
-        targets = {step.look.agent: step.target for step in steps if step.moves}
-        changes = changes_for(self.loaded, targets) if targets else {}
+        """Write down what was decided, then do it.  Raises FixedPercentage, and as `evaluate` does."""
+        changes = self._changes(steps)
         edited = self._edit(changes, dry_run=True) if changes else None
         self.confirm()
         with self.database.transaction():
@@ -137,24 +129,39 @@ class Controller:
                 raise
         return Done(tuple(steps), edited, edited is not None and self.apply)
 
+    def _without_what_is_stuck(self, step: Step) -> Step:
+        """The step, or that the policy does not allow it."""
+        try:
+            if changes := self._changes([step]):
+                self._edit(changes, dry_run=True)
+        except (FixedPercentage, PolicyError) as error:
+            return Step(step.look, step.plan._replace(action=Action.NOT_DONE, target=None, reason=_line(error)))
+        return step
+
+    def _changes(self, steps: Iterable[Step]) -> dict[KeyPath, Value]:
+        targets = {step.look.agent: step.target for step in steps if step.moves}
+        return changes_for(self.loaded, targets) if targets else {}
+
     def _edit(self, changes: Mapping[KeyPath, Value], *, dry_run: bool) -> EditedPolicy:
         return edit_policy(self.path, changes, self.env, dry_run=dry_run, expected=self.loaded.fingerprint)
 
     def _remember(self, step: Step) -> None:
         agent, plan = step.look.agent, step.plan
         if plan.hold:
-            reason = plan.reason or ", ".join(map(str, plan.because))
+            why = ", ".join(map(str, plan.because))
+            reason = why if plan.action is Action.NOT_DONE else plan.reason or why
+            memory.lift_hold(self.database, agent)  # a person may turn a failure into a pause
             memory.put_hold(self.database, agent, Hold(plan.hold, reason, self.clock()), self.actor)
         elif plan.hold is not None:
             memory.lift_hold(self.database, agent)
         if plan.action is Action.CLEAR:
             brakes.clear(self.database, agent, self.clock(), self.actor)
         if not is_old_news(step):
-            self._record(step, plan.action, (*map(str, plan.because), *filter(None, (plan.reason,))))
+            self._record(step, plan.action, reasons_told(plan))
 
     def _record(self, step: Step, action: Action, reasons: tuple[str, ...]) -> None:
         (agent, evidence, verdict, _), plan = step
-        numbers = json.dumps(numbers_of(evidence, verdict, self.loaded.policy.hash), ensure_ascii=False)
+        numbers = numbers_of(evidence, verdict, self.loaded.policy.hash)
         now = self.clock()
         memory.record(
             self.database,
@@ -169,20 +176,29 @@ class Controller:
         with contextlib.suppress(DatabaseUnavailable), self.database.transaction():
             for step in steps:
                 if step.moves:
-                    self._record(step, Action.NOT_DONE, (str(error).splitlines()[0],))
+                    self._record(step, Action.NOT_DONE, (_line(error),))
+
+
+def _line(error: Exception) -> str:
+    return str(error).splitlines()[0]
 
 
 def _new_id(now: float) -> str:
-    """One that sorts by time."""
-    return f"{int(now * 1000):012x}-{secrets.token_hex(8)}"
+    """A UUIDv7 (RFC 9562, section 5.7), which sorts by time."""
+    number = int(now * 1000) << 80 | secrets.randbits(80)
+    number = number & ~(0xF << 76) | 7 << 76
+    return str(UUID(int=number & ~(0b11 << 62) | 0b10 << 62))
+
+
+def reasons_told(plan: Plan) -> tuple[str, ...]:
+    """A plan's reasons as the history has them, a person's own words last."""
+    return (*map(str, plan.because), *filter(None, (plan.reason,)))
 
 
 def is_old_news(step: Step) -> bool:
     """Whether the history's last word on the agent is that it waits, where it is and for the same reasons."""
     (_, evidence, _, last), plan = step
-    return (
-        plan.action is Action.HOLD
-        and last is not None
-        and (last.action, last.salt, last.percentage, tuple(last.reasons))
-        == (Action.HOLD, evidence.salt, evidence.percentage, tuple(map(str, plan.because)))
-    )
+    if last is None or plan.action not in (Action.HOLD, Action.NOT_DONE):
+        return False
+    before = (last.action, last.salt, last.percentage, tuple(last.reasons))
+    return before == (plan.action, evidence.salt, evidence.percentage, reasons_told(plan))

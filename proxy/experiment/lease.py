@@ -8,7 +8,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 
-from proxy.experiment.memory import give_back, take_lease
+from proxy.experiment.memory import give_back, holder_of, take_lease
 from proxy.ledger.database import Database, DatabaseUnavailable
 
 NAME = "rollout"
@@ -31,9 +31,10 @@ def leased(database: Database, holder: str, wait: float = WAIT) -> Iterator[Call
     """
 
     def take() -> None:
-        found = take_lease(database, NAME, holder, time.time(), SECONDS)
-        if found != holder:
-            raise Busy(f"{found} is deciding right now; try again")
+        now = time.time()
+        if not take_lease(database, NAME, holder, now, SECONDS):
+            other, expires = holder_of(database, NAME) or ("somebody else", now)
+            raise Busy(f"{other} is deciding right now, for {expires - now:.0f} s at most; try again")
 
     late = time.monotonic() + wait
     while True:

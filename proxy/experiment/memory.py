@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import orjson
 
+from proxy.experiment.actions import MOVES
 from proxy.experiment.evidence import Hold
 from proxy.ledger.database import Answer, Database
 
@@ -34,6 +35,12 @@ def history(database: Database, agent: str | None = None, limit: int = 100) -> l
     """The latest decisions, newest first; of one agent, or of all."""
     where, parameters = ("", ()) if agent is None else ("WHERE agent = ?", (agent,))
     return [_decision(row) for row in database.execute(_HISTORY.format(where), (*parameters, limit))]
+
+
+def moved_to(database: Database, agent: str, salt: str, percentage: float) -> float | None:
+    """Unix seconds of the latest decision that set this percentage; None: there is none."""
+    ((time,),) = database.execute(_MOVED, (agent, salt, percentage, *map(str, MOVES)))
+    return None if time is None else float(time)
 
 
 def put_hold(database: Database, agent: str, hold: Hold, actor: str) -> None:
@@ -79,6 +86,10 @@ def _decision(row: Answer) -> Decision:
 _COLUMNS = "id, time, agent, salt, percentage, action, target, reasons, actor, evidence"
 _RECORD = f"INSERT INTO decisions ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"
 _HISTORY = f"SELECT {_COLUMNS} FROM decisions {{}} ORDER BY time DESC, id DESC LIMIT ?"
+_MOVED = (
+    "SELECT max(time) FROM decisions WHERE agent = ? AND salt = ? AND target = ?"
+    f" AND action IN ({', '.join('?' * len(MOVES))})"
+)
 _HOLD = (
     "INSERT INTO holds (agent, kind, reason, time, actor) VALUES (?, ?, ?, ?, ?) ON CONFLICT (agent) DO UPDATE SET"
     " kind = excluded.kind, reason = excluded.reason, time = excluded.time, actor = excluded.actor"

@@ -72,8 +72,9 @@ def test_controller_that_finds_another_one_deciding_says_who_and_ends_with_4(
     monkeypatch.setattr("proxy.experiment.lease.time.monotonic", lambda: next(ticks))
     with controlling(failing) as controller, leased(controller.database, "ann@host, process 7"):
         assert main(["rollout", "run", "--policy", str(failing)]) == 4
-        line = "splitlane rollout: ann@host, process 7 is deciding right now; try again\n"
-        assert capsys.readouterr() == ("", line)
+        shown = capsys.readouterr()
+        assert shown.err.startswith("splitlane rollout: ann@host, process 7 is deciding right now, for 60 s at most")
+        assert shown.out == ""
         assert main(["rollout", "rollback", "at once", "--policy", str(failing)]) == 0
     assert percentage_of(failing) == 0
 

@@ -60,7 +60,14 @@ def percentage_of(path: Path, agent: str = "qa_agent") -> float:
 
 
 def fill(
-    database: Database, percentage: float, *, failing: float = 0.0, begin: float, end: float | None = None
+    database: Database,
+    percentage: float,
+    *,
+    failing: float = 0.0,
+    begin: float,
+    end: float | None = None,
+    agent: str = "qa_agent",
+    salt: str = SALT,
 ) -> None:
     """Four requests of each of some users over a stage; a share of the fine-tuned ones fails.
 
@@ -79,13 +86,14 @@ def fill(
                     time=begin + (end - begin) * (turn + number / BUCKETS) / 4,
                     percentage=float(percentage),
                     decision=Decision(variant, Assignment(variant.value), bucket),
-                    salt=SALT,
+                    agent=agent,
+                    salt=salt,
                     unit=f"{number:032x}",
                     failure=Failure.SERVER_ERROR if fails else None,
                     status=500 if fails else 200,
                 )
             )
-    keep(database, records, name=f"batch-{percentage}-{begin}")
+    keep(database, records, name=f"batch-{agent}-{percentage}-{begin}")
 
 
 @contextmanager

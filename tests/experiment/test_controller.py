@@ -1,6 +1,5 @@
 """The controller on real stores and files: what moves, what is kept of it, and what a crash leaves."""
 
-import json
 import subprocess
 import sys
 import time
@@ -97,7 +96,7 @@ def test_ramp_goes_from_observation_to_the_end(store_url: str, tmp_path: Path) -
     moves = [(each.percentage, each.target) for each in decided if each.target is not None]
     assert moves == [(0, 50), (50, 80), (80, 100)]
     advance = next(each for each in decided if each.target == 50)
-    assert json.loads(advance.evidence)["outcome"] == "pass"
+    assert advance.evidence["outcome"] == "pass"
 
 
 def test_move_keeps_every_other_byte_of_the_policy(tmp_path: Path) -> None:
@@ -273,6 +272,32 @@ def test_read_only_policy_is_not_moved_and_the_failure_is_latched(failing: Path)
     assert [each.action for each in past(failing)] == ["rollback", "not_done"]
     with controlling(failing) as controller:
         assert controller.look(QA)[0].evidence.hold is not None
+
+
+def test_agent_that_cannot_be_moved_keeps_no_other_where_it_is(failing: Path) -> None:
+    text = failing.read_text().replace(", rollout_percentage: 0}", ", rollout_percentage: '${SHARE:-0}'}")
+    failing.write_text(text.replace("rollout:\n", "rollout:\n    observe: 1h\n"))
+    begin = time.time() - 2 * HOUR
+    with opened(store_of(failing.parent)) as database:
+        fill(database, 0, begin=begin, agent="legal_agent", salt="legal_agent/ft:l")
+    for _ in range(2):
+        with controlling(failing) as controller:
+            done = controller.evaluate(["qa_agent", "legal_agent"])
+        assert done.steps[1].plan.action is Action.NOT_DONE
+        (decision,) = past(failing, "legal_agent")
+        assert (decision.action, decision.percentage) == ("not_done", 0)
+        assert "comes through" in decision.reasons[-1]
+    assert percentage_of(failing) == 0
+
+
+def test_failing_agent_that_cannot_be_moved_is_latched_all_the_same(failing: Path) -> None:
+    failing.write_text(failing.read_text().replace("fallback: m}", "fallback: m, rollout_percentage: '${SHARE:-50}'}"))
+    done = run(failing)
+    assert (action(done), done.edited) == ((Action.NOT_DONE, 50.0), None)
+    with controlling(failing) as controller:
+        hold = controller.look(QA)[0].evidence.hold
+    assert hold is not None
+    assert (hold.kind, hold.reason) == ("failed", "GUARDRAIL_FAIL(success)")
 
 
 def test_policy_of_another_hand_to_apply_is_not_written(failing: Path) -> None:

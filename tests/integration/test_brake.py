@@ -115,8 +115,10 @@ async def test_streams_that_break_after_their_commit_count() -> None:
 
 async def test_retried_success_is_a_failed_first_attempt() -> None:
     retry = {**PATIENT, "retry": {"finetuned": 1}, "retry_budget": {"min": 100}}
-    async with Stub() as stub, running(everybody(stub, fallback=retry)) as lane:
-        for user in USERS:
+    quick = {"brake": {"odds": 10}}
+    async with Stub() as stub, running(everybody(stub, fallback=retry, rollout=quick)) as lane:
+        for user in USERS[:2]:
+            assert not tripped(lane)
             stub.set_fault("ft:*", "status=500,count=1")
             assert ours(await ask(lane, user=user)) == {
                 "agent": "qa_agent", "variant": "finetuned", "served": FINETUNED, "attempts": "2",

@@ -173,7 +173,7 @@ async def test_hanging_name_server_does_not_delay_the_end(monkeypatch: pytest.Mo
         time.sleep(2)
 
     monkeypatch.setattr(slack, "TIMEOUT", 30.0)
-    monkeypatch.setattr(slack.socket, "getaddrinfo", look_up)
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
     notices = Notices()
     notices.follow(f"http://hooks.example/{SECRET}")
     notices.tell("a", "one")

@@ -9,6 +9,7 @@ from math import floor
 from typing import NamedTuple
 
 from proxy.experiment.evidence import Evidence, Stage
+from proxy.experiment.memory import Decision, history
 from proxy.experiment.verdict import Verdict
 from proxy.ledger.database import Database
 from proxy.ledger.report import HOUR
@@ -17,6 +18,8 @@ from proxy.words import Variant
 
 # How far back the course of a ramp is told.
 MOST_HOURS = 30 * 24
+# Decisions that are told.
+MOST_DECISIONS = 5
 
 
 class Arm(NamedTuple):
@@ -75,6 +78,7 @@ class Finding:
     rollout: RolloutConfig
     stages: tuple[StageLine, ...]
     course: tuple[Course, ...]  # hour by hour, from the ramp's start
+    decisions: tuple[Decision, ...] = ()  # the latest ones, newest first
 
     @property
     def agent(self) -> str:
@@ -125,7 +129,8 @@ def find(
     begun = [since for since, _ in times.values()]
     lines = [_line(stage, times, users) for stage in evidence.stages]
     course = tuple(each for each in hours if begun and each.hour >= floor(min(begun) / HOUR))
-    return Finding(evidence, verdict, rollout, tuple(lines), course)
+    decided = tuple(history(database, evidence.agent, MOST_DECISIONS))
+    return Finding(evidence, verdict, rollout, tuple(lines), course, decided)
 
 
 def read_course(database: Database, now: float) -> Mapping[str, tuple[Course, ...]]:

@@ -4,7 +4,7 @@ All but the verdict's own evidence comes from a few sums: stages, people, and ho
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import floor
 from typing import NamedTuple
 
@@ -73,7 +73,7 @@ class StageLine(NamedTuple):
 class Finding:
     """One agent."""
 
-    evidence: Evidence
+    evidence: Evidence  # without its buckets
     verdict: Verdict
     rollout: RolloutConfig
     stages: tuple[StageLine, ...]
@@ -130,7 +130,8 @@ def find(
     lines = [_line(stage, times, users) for stage in evidence.stages]
     course = tuple(each for each in hours if begun and each.hour >= floor(min(begun) / HOUR))
     decided = tuple(history(database, evidence.agent, MOST_DECISIONS))
-    return Finding(evidence, verdict, rollout, tuple(lines), course, decided)
+    told = replace(evidence, stages=())  # of many agents, the buckets would not fit in memory
+    return Finding(told, verdict, rollout, tuple(lines), course, decided)
 
 
 def read_course(database: Database, now: float) -> Mapping[str, tuple[Course, ...]]:

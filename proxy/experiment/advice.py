@@ -61,6 +61,8 @@ _WORDS = {
     Reason.SOAK: ("the stage has not lasted long enough", "the stage has lasted {}"),
     Reason.GUARDRAIL_FAIL: ("{what} is certainly worse, and by more than allowed", "{what} is {}"),
 }
+# Whose wait is reckoned from the users who come.
+_BY_TRAFFIC = frozenset({Reason.INSUFFICIENT_USERS, Reason.INCONCLUSIVE})
 # Their lead has said it all.
 _SAID = frozenset({Action.BRAKE, Action.COMPLETE})
 
@@ -121,7 +123,8 @@ def _hold(verdict: Verdict) -> str:
         lead = f"Hold, because {said(longest, briefly=True)}"
     else:
         longest = max(reasons, key=lambda each: each.eta or 0.0)
-        lead = f"Hold: {in_words(verdict.eta)} more at today's traffic, because {said(longest, briefly=True)}"
+        pace = " at today's traffic" if longest.reason in _BY_TRAFFIC else ""
+        lead = f"Hold: {in_words(verdict.eta)} more{pace}, because {said(longest, briefly=True)}"
     more = len(reasons) - 1
     return f"{lead}{f'; and {more} more reason' + 's' * (more > 1) if more else ''}."
 

@@ -4,11 +4,12 @@ All but the verdict's own evidence comes from a few sums: stages, people, and ho
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import floor
 from typing import NamedTuple
 
 from proxy.experiment.evidence import Evidence, Stage
+from proxy.experiment.memory import Decision, history
 from proxy.experiment.verdict import Verdict
 from proxy.ledger.database import Database
 from proxy.ledger.report import HOUR
@@ -17,6 +18,8 @@ from proxy.words import Variant
 
 # How far back the course of a ramp is told.
 MOST_HOURS = 30 * 24
+# Decisions that are told.
+MOST_DECISIONS = 5
 
 
 class Arm(NamedTuple):
@@ -70,11 +73,12 @@ class StageLine(NamedTuple):
 class Finding:
     """One agent."""
 
-    evidence: Evidence
+    evidence: Evidence  # without its buckets
     verdict: Verdict
     rollout: RolloutConfig
     stages: tuple[StageLine, ...]
     course: tuple[Course, ...]  # hour by hour, from the ramp's start
+    decisions: tuple[Decision, ...] = ()  # the latest ones, newest first
 
     @property
     def agent(self) -> str:
@@ -125,7 +129,9 @@ def find(
     begun = [since for since, _ in times.values()]
     lines = [_line(stage, times, users) for stage in evidence.stages]
     course = tuple(each for each in hours if begun and each.hour >= floor(min(begun) / HOUR))
-    return Finding(evidence, verdict, rollout, tuple(lines), course)
+    decided = tuple(history(database, evidence.agent, MOST_DECISIONS))
+    told = replace(evidence, stages=())  # of many agents, the buckets would not fit in memory
+    return Finding(told, verdict, rollout, tuple(lines), course, decided)
 
 
 def read_course(database: Database, now: float) -> Mapping[str, tuple[Course, ...]]:

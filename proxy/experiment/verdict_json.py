@@ -49,6 +49,17 @@ def finding_json(finding: Finding) -> dict[str, Any]:
             "missing_users": evidence.missing_users,
             "newest": _time(evidence.newest),
         },
+        "decisions": [
+            {
+                "time": _time(each.time),
+                "action": each.action,
+                "percentage": each.percentage,
+                "target": each.target,
+                "actor": each.actor,
+                "reasons": list(each.reasons),
+            }
+            for each in finding.decisions
+        ],
         "brake": None if evidence.brake is None else {"time": _time(evidence.brake.time)},
         "hold": None if evidence.hold is None else {**evidence.hold._asdict(), "time": _time(evidence.hold.time)},
     }

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from proxy.experiment.advice import advice_of, in_words, said
 from proxy.experiment.findings import Arms, Finding
+from proxy.experiment.memory import Decision
 from proxy.experiment.verdict import Because, GateVerdict
 from proxy.ledger.figures import NOTHING, dollars, minute, percentage, points, score, seconds, share, signed, whole
 from proxy.ledger.page import Block, Heading, Notes, Paragraph, Table
@@ -54,6 +55,9 @@ def blocks_of(finding: Finding) -> Iterator[Block]:
             frozenset({1, 7}),
         )
     yield _health(finding)
+    if finding.decisions:
+        rows = [_decided(each) for each in finding.decisions]
+        yield Table(("decided", "what", "by", "because"), rows, frozenset({1, 2, 3}))
 
 
 def _reasons(prefix: str, reasons: Sequence[Because]) -> Iterator[str]:
@@ -151,6 +155,11 @@ def _health(finding: Finding) -> Table:
         ("newest request of the agent", _or_nothing(age, _ago), f"≤ {show_duration(health.no_traffic.grace)} ago"),
     ]
     return Table(("check", "found", "in order"), rows)
+
+
+def _decided(decision: Decision) -> tuple[str, ...]:
+    moved = "" if decision.target is None else f" to {percentage(decision.target)}"
+    return minute(decision.time), f"{decision.action}{moved}", decision.actor, "; ".join(decision.reasons) or NOTHING
 
 
 def _p(value: float) -> str:

@@ -38,6 +38,11 @@ STILL = "between -1.30 pp and +3.10 pp, allowed +2.50 pp"
             Action.HOLD,
             "Hold, because there was no request of the agent yet.",
         ),
+        (
+            verdict(Because(Reason.SOAK, eta=6 * 3600.0, detail="18.0 h of 24.0 h")),
+            Action.HOLD,
+            "Hold: 6 hours more, because the stage has lasted 18.0 h of 24.0 h.",
+        ),
         (verdict(gates=()), Action.PROCEED, "Proceed to 25 %: no gate is set."),
         (
             verdict(Because(Reason.INCONCLUSIVE, "latency_p95", 2 * DAY, STILL), gates=(SLOW,)),

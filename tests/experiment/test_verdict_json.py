@@ -34,7 +34,7 @@ def test_keys_and_numbers_of_a_holding_agent() -> None:
         "missing_users": 0.012,
         "newest": "2026-11-25T08:59:20Z",
     }
-    assert (data["brake"], data["hold"]) == (None, None)
+    assert (data["brake"], data["hold"], data["decisions"]) == (None, None, [])
 
 
 def test_agent_without_anything_is_nulls_and_no_error() -> None:

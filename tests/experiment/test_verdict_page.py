@@ -3,10 +3,11 @@
 
 import pytest
 
+from proxy.experiment.memory import Decision
 from proxy.experiment.verdict import Because, Outcome, Reason
 from proxy.experiment.verdict_page import blocks_of, summary_of
 from proxy.ledger.page import markdown_of, text_of
-from tests.experiment.verdicts import COST, SLOW, SUCCESS, WORSE, evidence, finding, verdict
+from tests.experiment.verdicts import COST, NOW, SLOW, SUCCESS, WORSE, evidence, finding, verdict
 
 assert SLOW.because is not None
 assert WORSE.because is not None
@@ -71,6 +72,16 @@ def test_summary_has_a_line_per_agent() -> None:
     failed = verdict(FAILED, agent="legal_agent", outcome=Outcome.FAIL, gates=(WORSE,))
     rows = list(markdown_of((summary_of([finding(HOLDING), finding(failed)]),)))[2:]
     assert [row.split(":")[0] for row in rows] == ["| qa_agent | 10 % | Hold", "| legal_agent | 10 % | Roll back"]
+
+
+def test_decisions_are_told_newest_first_as_they_come() -> None:
+    moved = Decision("b", NOW, "qa_agent", "s", 5.0, "advance", 10.0, (), "anna", {})
+    stayed = Decision("a", NOW - 60, "qa_agent", "s", 5.0, "hold", None, ("SOAK", "SRM"), "controller", {})
+    lines = list(markdown_of(blocks_of(finding(verdict(), decisions=(moved, stayed)))))
+    assert lines[-2:] == [
+        "| 2026-11-25 09:00 UTC | advance to 10 % | anna | – |",
+        "| 2026-11-25 08:59 UTC | hold | controller | SOAK; SRM |",
+    ]
 
 
 def test_agent_that_nobody_calls_has_dashes_and_no_empty_tables() -> None:

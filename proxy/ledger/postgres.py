@@ -29,7 +29,8 @@ class PostgresDatabase:
     """A connection to one server."""
 
     bare = ""
-    exclusive = "SELECT pg_advisory_xact_lock(7311422105)"  # a number of our own
+    # A number of our own.  What it is for, changing tables, may take its time.
+    exclusive = "SELECT pg_advisory_xact_lock(7311422105), set_config('statement_timeout', '0', true)"
     still = "LOCK TABLE rollups IN EXCLUSIVE MODE"
     lost = False  # the server knows where it writes
 

@@ -21,6 +21,10 @@ _BY_TIME = tuple(
     f"DELETE FROM {table} WHERE id IN (SELECT id FROM {table} WHERE time < ? LIMIT ?)"
     for table in ("batches", "feedback", "rejected")
 )
+_BRAKES = "DELETE FROM brakes WHERE id IN (SELECT id FROM brakes WHERE cleared < ? LIMIT ?)"
+# Decisions are few, and asked for long afterwards.
+_DECISIONS = "DELETE FROM decisions WHERE id IN (SELECT id FROM decisions WHERE time < ? LIMIT ?)"
+DECISIONS_STAY = 10  # times as long as everything else
 _KEYS_BY_HOUR = {
     "hours": "hour, agent, assignment, variant",
     "reasons": "hour, agent, assignment, variant, kind, reason",
@@ -58,6 +62,8 @@ def steps(now: float, retention: float) -> list[Step]:
         *((statement, id_bound(oldest)) for statement in _BY_ID),
         *((statement, oldest) for statement in _BY_TIME),
         *((statement, hour) for statement in (*_BY_HOUR, *_STAGES)),
+        (_BRAKES, oldest),
+        (_DECISIONS, max(0.0, now - DECISIONS_STAY * retention)),
     ]
 
 

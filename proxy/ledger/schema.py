@@ -207,6 +207,22 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             PRIMARY KEY (agent, salt, percentage)
         ){bare}
         """,
+        # The latest requests of an agent's baseline, and a stage's: see `thresholds.py`.
+        "CREATE INDEX requests_compared ON requests (agent, assignment, id) WHERE route = 'chat' AND bucket >= 0",
+        # What is there already: until a stage's thresholds are frozen, nothing is slow and nothing is cut.
+        "UPDATE rollups SET capped_latency = latency, capped_cost = cost",
+        """
+        INSERT INTO stages (agent, salt, percentage, first_time, last_time)
+        SELECT sums.agent, sums.salt, sums.percentage, coalesce(seen.first_time, sums.first_time), sums.last_time
+        FROM (
+            SELECT agent, salt, percentage, min(last_hour) * 3600.0 AS first_time, max(last_hour) * 3600.0 AS last_time
+            FROM rollups WHERE last_hour > 0 GROUP BY agent, salt, percentage
+        ) AS sums
+        LEFT JOIN (
+            SELECT agent, salt, percentage, min(time) AS first_time FROM exposures GROUP BY agent, salt, percentage
+        ) AS seen
+        ON seen.agent = sums.agent AND seen.salt = sums.salt AND seen.percentage = sums.percentage
+        """,
         """
         CREATE TABLE brakes (
             id text PRIMARY KEY,

@@ -24,7 +24,7 @@ NAME_BATCH = "INSERT INTO batches (id, time) VALUES (?, ?) ON CONFLICT (id) DO N
 
 _REQUESTS = ", ".join(name for name in _NAMES if name not in ("latency_bin", "ttft_bin"))
 _ATTEMPTS = ", ".join(name for name, _ in ATTEMPT_COLUMNS)
-COMPARED = "route = 'chat' AND bucket >= 0 AND assignment IN ('finetuned', 'baseline')"
+_COMPARED = "route = 'chat' AND bucket >= 0 AND assignment IN ('finetuned', 'baseline')"
 _OK = "sum(CASE WHEN failure = '' THEN 1 ELSE 0 END)"
 _FALLBACKS = "sum(CASE WHEN fallback <> '' THEN 1 ELSE 0 END)"
 # A spent budget and a brake take a request from the fine-tune before it can fail.
@@ -34,16 +34,6 @@ _STAGE = (
     " LEFT JOIN stages ON stages.agent = batch.agent AND stages.salt = batch.salt"
     " AND stages.percentage = batch.percentage"
 )
-
-
-def slow(tau: str) -> str:
-    """The number of requests slower than `tau`."""
-    return f"sum(CASE WHEN latency > {tau} THEN 1 ELSE 0 END)"
-
-
-def capped(column: str, cap: str) -> str:
-    """The sum of a column, no request counting for more than `cap`."""
-    return f"sum(CASE WHEN {column} > {cap} THEN {cap} ELSE {column} END)"
 
 
 def _spread() -> tuple[str, ...]:
@@ -60,14 +50,14 @@ def _spread() -> tuple[str, ...]:
                 "fallbacks": _RESCUED,
                 "cost": "sum(cost)",
                 "latency": "sum(latency)",
-                "slow": slow("stages.tau"),
-                "capped_latency": capped("latency", "stages.latency_cap"),
-                "capped_cost": capped("cost", "stages.cost_cap"),
+                "slow": "sum(CASE WHEN latency > tau THEN 1 ELSE 0 END)",
+                "capped_latency": "sum(CASE WHEN latency > latency_cap THEN latency_cap ELSE latency END)",
+                "capped_cost": "sum(CASE WHEN cost > cost_cap THEN cost_cap ELSE cost END)",
                 "rated": "0",
                 "score": "0",
                 "last_hour": "max(hour)",
             },
-            COMPARED,
+            _COMPARED,
             _STAGE,
         ),
         EXPOSURES,
@@ -106,7 +96,7 @@ def _spread() -> tuple[str, ...]:
 
 EXPOSURES = (
     "INSERT INTO exposures (agent, salt, percentage, unit, variant, time)"
-    f" SELECT agent, salt, percentage, unit, min(variant), min(time) FROM batch WHERE {COMPARED} AND unit <> ''"
+    f" SELECT agent, salt, percentage, unit, min(variant), min(time) FROM batch WHERE {_COMPARED} AND unit <> ''"
     " GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4 ON CONFLICT DO NOTHING"
 )
 VISITS = (
@@ -117,7 +107,7 @@ VISITS = (
 # The last, for `thresholds.py` takes its locks in the same order: the rollups, then their stages.
 STAGES = (
     "INSERT INTO stages (agent, salt, percentage, first_time, last_time)"
-    f" SELECT agent, salt, percentage, min(time), max(time) FROM batch WHERE {COMPARED} GROUP BY 1, 2, 3"
+    f" SELECT agent, salt, percentage, min(time), max(time) FROM batch WHERE {_COMPARED} GROUP BY 1, 2, 3"
     " ORDER BY 1, 2, 3 ON CONFLICT (agent, salt, percentage) DO UPDATE SET"
     " first_time = CASE WHEN excluded.first_time < stages.first_time"
     " THEN excluded.first_time ELSE stages.first_time END,"

@@ -188,10 +188,10 @@ class Writer:
         self._told.spent({(int(hour), agent): float(cost) for hour, agent, cost in rows})
 
     def _freeze(self, database: Database) -> None:
+        """Every now and then a stage; where there was one, there may be more."""
         now = time.time()
-        if now >= self._freeze_at:
+        if now >= self._freeze_at and not freeze(database, now):
             self._freeze_at = now + FREEZE_EVERY
-            freeze(database, now)
 
     def _forget(self, database: Database) -> bool:
         """One small step of retention; whether there is more to it."""

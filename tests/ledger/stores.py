@@ -103,7 +103,8 @@ def _insert(database: Database, each: Record) -> None:
         _add(database, "visits", {**where, "unit": row["unit"]}, {})
     if row["bucket"] >= 0 and row["assignment"] in ("finetuned", "baseline"):
         keys = {name: row[name] for name in ("agent", "salt", "percentage", "bucket", "variant")}
-        sums = {**counts, "cost": row["cost"], "latency": row["latency"], **rated}
+        rescued = int(row["fallback"] not in ("", "budget", "brake"))
+        sums = {**counts, "fallbacks": rescued, "cost": row["cost"], "latency": row["latency"], **rated}
         _add(database, "rollups", {**keys, "last_hour": row["hour"]}, sums, keys=tuple(keys))
 
 

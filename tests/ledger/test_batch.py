@@ -74,6 +74,27 @@ def test_only_assigned_chat_requests_enter_the_comparison(store: Database) -> No
     assert sum(row[0] for row in store.execute("SELECT requests FROM hours")) == 3, "but the report shows them"
 
 
+def test_spent_budget_and_brake_are_no_rescues_and_shown_all_the_same(store: Database) -> None:
+    reasons = (Failure.BUDGET, Failure.BRAKE, Failure.BREAKER_OPEN, Failure.RESET, None)
+    keep(store, [record(decision=FINETUNED, fallback=reason) for reason in reasons])
+    assert store.execute("SELECT requests, fallbacks FROM rollups") == [(5, 2)]
+    assert store.execute("SELECT requests, fallbacks FROM hours") == [(5, 4)]
+    assert count(store, "reasons") == 4
+
+
+def test_stage_lasts_from_its_first_compared_request_to_its_last(store: Database) -> None:
+    keep(store, [record(time=NOW + 5), record(time=NOW + 2), record(percentage=0.0)], "1")
+    keep(store, [record(time=NOW), record(time=NOW + 3), record(time=NOW + 9, route="passthrough")], "2")
+    columns = "salt, percentage, first_time, last_time, tau, frozen"
+    assert store.execute(f"SELECT {columns} FROM stages ORDER BY percentage") == [
+        (SALT, 0.0, NOW, NOW, None, None),
+        (SALT, 25.0, NOW, NOW + 5, None, None),
+    ]
+    assert store.execute("SELECT slow, capped_latency, capped_cost FROM rollups WHERE percentage = 0") == [
+        (0, 0.42, 0.25)
+    ]
+
+
 def test_person_is_exposed_once_per_stage_and_visits_once_an_hour(store: Database) -> None:
     keep(store, [record(), record(time=NOW + 1)], "1")
     keep(store, [record(time=NOW + 2), record(time=NOW + 3600), record(percentage=50.0)], "2")

@@ -4,10 +4,16 @@ import threading
 
 import pytest
 
+from proxy.exchange.call import RequestIds
 from proxy.ledger.migrate import NewerSchema, migrate, version_of
 from proxy.ledger.open import open_database
 from proxy.ledger.schema import MIGRATIONS
-from tests.ledger.records import opened
+from proxy.ledger.thresholds import DAY, freeze
+from proxy.words import Variant
+from tests.ledger.records import keep, opened
+from tests.ledger.stores import SALT, START, insert, record
+
+new_id = RequestIds().new
 
 
 def test_tables_are_made_once_and_left_alone_afterwards(store_url: str) -> None:
@@ -48,6 +54,29 @@ def test_store_of_a_newer_version_is_left_alone_and_says_what_to_do(store_url: s
     with pytest.raises(NewerSchema, match=r"tables of version 99.*upgrade splitlane"):
         migrate(database)
     database.close()
+
+
+def test_store_of_version_1_keeps_its_sums_and_its_stages_can_be_frozen(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.ledger.migrate.MIGRATIONS", MIGRATIONS[:1])
+    kept = [
+        record(number, variant=Variant.BASELINE, latency=number / 100, cost=0.25, request_id=new_id(START + number),
+               time=START + number)
+        for number in range(200)
+    ]  # fmt: skip
+    with opened(store_url) as database:
+        insert(database, kept)
+        database.execute("INSERT INTO exposures VALUES ('qa_agent', ?, 10.0, 'u', 'baseline', ?)", (SALT, START - 5))
+    monkeypatch.undo()
+    with opened(store_url) as database:
+        assert version_of(database) == len(MIGRATIONS)
+        assert database.execute("SELECT first_time, last_time FROM stages") == [(START - 5, START)]
+        assert database.execute("SELECT capped_latency - latency, capped_cost - cost, slow FROM rollups") == [(0, 0, 0)]
+        keep(database, [kept[0]._replace(request_id=new_id(START + DAY), time=START + DAY)])
+        assert freeze(database, START + DAY + 1)
+        assert database.execute("SELECT tau FROM stages") == [(1.89,)]
+        assert database.execute("SELECT requests, slow FROM rollups") == [(201, 10)]
 
 
 def test_migration_that_fails_leaves_nothing_behind(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,12 +4,16 @@ from collections.abc import Iterator
 
 import pytest
 
+from proxy.experiment.memory import Decision, history
+from proxy.experiment.memory import record as decide
+from proxy.ledger.brakes import clear, trip
 from proxy.ledger.database import Database
 from proxy.ledger.retention import STEP, forget, steps
+from proxy.words import Brake
 from tests.ledger.records import NOW, count, keep, opened, record
 
 DAY = 86400.0
-TABLES = ("requests", "attempts", "rollups", "exposures", "hours", "bins", "visits", "spend")
+TABLES = ("requests", "attempts", "rollups", "stages", "exposures", "hours", "bins", "visits", "spend")
 
 
 @pytest.fixture
@@ -46,6 +50,18 @@ def test_stage_that_still_runs_keeps_the_sums_of_its_first_days(store: Database)
     assert store.execute("SELECT requests FROM rollups") == [(2,)]
     assert count(store, "exposures") == 1
     assert count(store, "requests") == 1
+
+
+def test_cleared_brakes_go_and_decisions_stay_for_longer(store: Database) -> None:
+    for name, age in (("old", 400.0), ("older than a month", 31.0), ("today", 0.0)):
+        trip(store, Brake(name, name, NOW - age * DAY, "{}"))
+        decided = Decision(name, NOW - age * DAY, "qa_agent", "s", 10.0, "hold", None, (), "run", {})
+        decide(store, decided)
+    clear(store, "older than a month", NOW - 31 * DAY, "somebody")
+    clear(store, "today", NOW, "somebody")
+    forget_all(store, NOW)
+    assert sorted(store.execute("SELECT id FROM brakes")) == [("old",), ("today",)], "what is in force stays"
+    assert [each.id for each in history(store)] == ["today", "older than a month"]
 
 
 def test_much_is_forgotten_in_small_transactions(store: Database) -> None:

@@ -34,6 +34,14 @@ def test_first_attempt_counts_only_where_it_alone_was_needed() -> None:
     assert [fields(row_of(each))["first_ok"] for each in (rescued, retried, unsent, lost)] == [0, 0, 0, 0]
 
 
+def test_request_that_a_budget_or_a_brake_kept_from_the_fine_tune_is_no_failure_of_it() -> None:
+    for reason in (Failure.BUDGET, Failure.BRAKE):
+        assert fields(row_of(record(fallback=reason)))["first_ok"] == 1
+        retried = record(fallback=reason, attempts=record().attempts * 2)
+        lost = record(fallback=reason, failure=Failure.SERVER_ERROR)
+        assert [fields(row_of(each))["first_ok"] for each in (retried, lost)] == [0, 0]
+
+
 @given(st.floats(FIRST_BIN, 3600.0))
 def test_middle_of_a_bin_is_within_two_and_a_half_per_cent_of_what_fell_into_it(seconds: float) -> None:
     middle = middle_of(bin_of(seconds))

@@ -1,9 +1,12 @@
 """What is frozen for a stage, and that it makes no difference when."""
 
 import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from proxy.ledger import thresholds
 from proxy.ledger.database import Database
 from proxy.ledger.thresholds import ENOUGH, FEW, freeze, quantile
 from proxy.words import Assignment, Decision, Record, Variant
@@ -107,6 +110,55 @@ def test_everybody_on_the_fine_tune_needs_no_thresholds(store: Database) -> None
     assert freeze(store, NOW + 1) == 1
     in_batches(store, some(100, 2, 100.0), "all")
     assert freeze(store, NOW + 1) == 0
+
+
+def test_stage_that_is_too_large_to_be_looked_at_again_is_left_alone(
+    store: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_batches(store, some(2 * ENOUGH), "large")
+    monkeypatch.setattr(thresholds, "MOST", 2 * ENOUGH - 1)
+    assert not freeze(store, NOW + 1)
+    monkeypatch.setattr(thresholds, "MOST", 2 * ENOUGH)
+    assert freeze(store, NOW + 1)
+
+
+def test_proxies_that_write_while_others_freeze_leave_the_sums_exact(store_url: str) -> None:
+    with opened(store_url) as database:
+        for seed, percentage in enumerate((10.0, 25.0, 50.0)):
+            in_batches(database, some(700, seed, percentage), f"before-{seed}")
+    started = threading.Barrier(4)
+
+    def writes(seed: int) -> None:
+        with opened(store_url) as database:
+            started.wait()
+            for number in range(12):
+                percentage = (10.0, 25.0, 50.0)[number % 3]
+                keep(database, some(60, 100 * seed + number, percentage, NOW + 5), f"{seed}-{number}")
+
+    def freezes(_: int) -> int:
+        with opened(store_url) as database:
+            started.wait()
+            return sum(freeze(database, NOW + 6) for _ in range(4))
+
+    with ThreadPoolExecutor(4) as threads:
+        writing = [threads.submit(writes, seed) for seed in (1, 2)]
+        frozen = sum(threads.map(freezes, (1, 2)))
+        for each in writing:
+            each.result()
+    with opened(store_url) as database:
+        assert frozen == 3, "each stage once"
+        assert len({tau for _, tau, _, _ in stages(database)}) == 1
+        limits = {row[0]: row[1:] for row in stages(database)}
+        expected: dict[tuple[object, ...], list[float]] = {}
+        for *key, latency, cost in database.execute("SELECT percentage, bucket, variant, latency, cost FROM requests"):
+            tau, latency_cap, cost_cap = limits[key[0]]
+            found = expected.setdefault(tuple(key), [0, 0, 0, 0])
+            for place, value in enumerate((1, latency > tau, min(latency, latency_cap), min(cost, cost_cap))):
+                found[place] += value
+        assert {row[:3]: list(row[3:]) for row in sums(database)} == {
+            key: pytest.approx(values, abs=1e-5) for key, values in expected.items()
+        }
+        assert sum(values[0] for values in expected.values()) == 3 * 700 + 2 * 12 * 60
 
 
 def test_two_proxies_freeze_once(store_url: str) -> None:

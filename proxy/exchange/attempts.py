@@ -106,9 +106,10 @@ class Attempts:
     def conclude(self, call: CallState, failure: Failure | None) -> None:
         """Tell brake and breaker how the call of its first target ended: for a stream, that is after the relay."""
         brake, call.brake = call.brake, None
-        if brake is not None and call.attempts:
-            first = call.attempts[0].failure
-            self._weigh(call, brake, failure if first is None else first)
+        attempts = call.attempts
+        if brake is not None and attempts:
+            # Of several attempts the first has failed; of one, how it ended may be known since it was noted.
+            self._weigh(call, brake, failure if len(attempts) == 1 else attempts[0].failure)
         breaker, call.breaker = call.breaker, None
         if breaker is None or (breaker.is_open and not call.probe):
             return  # a call from before the opening knows less than what opened the breaker
@@ -121,12 +122,15 @@ class Attempts:
 
     def _weigh(self, call: CallState, brake: BrakeState, failure: Failure | None) -> None:
         """`failure` of the first attempt; None: it succeeded."""
-        policy = call.policy.brake
-        if call.decision.variant is _BASELINE:
-            brake.baseline(failure, call.decision.bucket, self._loop.time(), policy)
+        variant, _, bucket = call.decision
+        if failure is None and variant is _BASELINE:
+            brake.baseline_answered()
         elif failure is not None or brake.cusum.total:
+            policy = call.policy.brake
             now = self._loop.time()
-            if brake.finetuned(failure, call.decision.bucket, now, policy):
+            if variant is _BASELINE:
+                brake.baseline(failure, bucket, now, policy)
+            elif brake.finetuned(failure, bucket, now, policy):
                 self.brakes.trip(brake, call.request_id, now, policy)
 
     async def _target(self, call: CallState, target: Target, retries: int) -> Reply:

@@ -101,17 +101,20 @@ class BrakeState:
     def baseline(self, failure: Failure | None, bucket: int, now: float, policy: BrakePolicy) -> None:
         """Count a first attempt on the baseline."""
         if failure is None:
-            self.baseline_calls += 1.0
-            if self.baseline_recent:
-                self._recently(0.0)
+            self.baseline_answered()
         elif failure in BRAKING and self._baseline_limit.admits(bucket, now, policy.per_minute):
             self._recently(1.0)
             if self.baseline_recent < OUTAGE:
                 self.baseline_calls += 1.0
                 self.baseline_failures += 1.0
-        if self.baseline_calls >= 2 * MEMORY:
-            self.baseline_calls /= 2
-            self.baseline_failures /= 2
+                self._forget()
+
+    def baseline_answered(self) -> None:
+        """Count a first attempt on the baseline that succeeded."""
+        self.baseline_calls += 1.0
+        if self.baseline_recent:
+            self._recently(0.0)
+        self._forget()
 
     def rescued(self, failure: Failure | None, bucket: int, now: float, policy: BrakePolicy) -> None:
         """The baseline was asked for what the fine-tune had failed to answer."""
@@ -149,6 +152,11 @@ class BrakeState:
     def release(self) -> None:
         """Begin again: what there was against the fine-tune has been looked at."""
         self.cusum.total = 0.0
+
+    def _forget(self) -> None:
+        if self.baseline_calls >= 2 * MEMORY:
+            self.baseline_calls /= 2
+            self.baseline_failures /= 2
 
     def _recently(self, failed: float) -> None:
         rate = self.baseline_recent + (failed - self.baseline_recent) / RECENT

@@ -147,8 +147,11 @@ async def test_admin_routes_are_the_programs() -> None:
     assert documented == {
         f"{method.upper()} {path}" for method, path in re.findall(r'add_(get|post)\("([^"]+)"', source)
     }
-    reports = dict.fromkeys(("GET /report", "GET /report.json", "GET /report.md"), 503)  # no store
-    bare_answers = {"POST /policy/reload": 401, "GET /assign": 400, "GET /health": 404, **reports}
+    # Without what they need.
+    bare_answers = {
+        "POST /policy/reload": 401, "POST /rollout/clear": 401, "GET /assign": 400, "GET /health/{agent}": 404,
+        "GET /": 404, **dict.fromkeys(("GET /report", "GET /report.json", "GET /report.md"), 503),
+    }  # fmt: skip
     async with running(policy_of("http://127.0.0.1:1")) as lane:
         for route in documented | bare_answers.keys():
             async with RawClient(lane.service.admin.host, lane.service.admin.port) as client:

@@ -1,4 +1,4 @@
-"""docs/policy.md: every key of the policy, its real type and default, a reason, and what no key does yet."""
+"""docs/policy.md: every key of the policy, its real type and default, and a reason."""
 
 import re
 from collections.abc import Iterator
@@ -11,12 +11,10 @@ from pydantic import BaseModel, SecretStr, TypeAdapter
 from pydantic.fields import FieldInfo
 
 from proxy.policy import units
-from proxy.policy.compile import compile_policy
 from proxy.policy.config import PolicyConfig, validate_policy
 from proxy.policy.config_rollout import GatesConfig
 from proxy.policy.facts import gather_facts
 from proxy.policy.load import parse_policy
-from proxy.policy.snapshot import Policy
 from tests.docs.pages import PAGES, bare, blocks, spans, text_of
 from tests.support.lane import policy_file
 
@@ -203,10 +201,6 @@ def test_default_gates_are_the_documented_ones() -> None:
             assert (gate.on_insufficient, gate.min.users, gate.min.events, gate.min.rated) == (
                 ("ignore", 100, 10, 100) if special else ("hold", 100, 10, 0)
             ), path
-
-
-def compiled(data: dict[str, Any]) -> Policy:
-    return compile_policy(parse_policy(yaml.safe_dump(data).encode(), "x.yaml", {}), "0" * 12)
 
 
 def test_every_policy_in_an_example_is_valid() -> None:

@@ -74,7 +74,7 @@ class StepConfig(Section):
     """The least time a stage lasts."""
     min: StepSampleConfig = StepSampleConfig()
     approval: Flag = False
-    """Whether a person must agree to the stage."""
+    """Whether a person must agree before the stage begins."""
 
 
 class GateSampleConfig(Section):

@@ -28,7 +28,8 @@ PURE = (
     "policy.diff", "experiment.actions", "experiment.bounds", "experiment.cusum", "experiment.evidence",
     "experiment.gates", "experiment.health", "experiment.judge", "experiment.metrics", "experiment.numbers",
     "experiment.ramp", "experiment.ratio", "experiment.reading", "experiment.sample", "experiment.srm",
-    "experiment.stage", "experiment.verdict", "ledger.database", "ledger.row", "ledger.schema", "ledger.statements", "words",
+    "experiment.stage", "experiment.verdict", "ledger.database", "ledger.row", "ledger.schema", "ledger.statements",
+    "words",
 )  # fmt: skip
 # Frozen values that pure modules may take as they are, whatever the reading of them imports.
 VALUES = ("policy.config_rollout",)

@@ -28,7 +28,8 @@ PURE = (
     "policy.diff", "experiment.actions", "experiment.bounds", "experiment.cusum", "experiment.evidence",
     "experiment.gates", "experiment.health", "experiment.judge", "experiment.metrics", "experiment.numbers",
     "experiment.ramp", "experiment.ratio", "experiment.reading", "experiment.sample", "experiment.srm",
-    "experiment.stage", "experiment.verdict", "ledger.database", "ledger.row", "ledger.schema", "ledger.statements", "words",
+    "experiment.stage", "experiment.verdict", "ledger.database", "ledger.row", "ledger.schema", "ledger.statements",
+    "words",
 )  # fmt: skip
 # Frozen values that pure modules may take as they are, whatever the reading of them imports.
 VALUES = ("policy.config_rollout",)
@@ -52,7 +53,6 @@ COVERED_BY = {
     "exchange.request": "integration/test_wire_requests.py",
     "exchange.send": "integration/test_stale_connection.py",
     "listener.alarms": "integration/test_brake.py",
-    "experiment.full_report": "cli/test_report_verdicts.py",
     "listener.connection": "integration/test_bad_http.py",
     "listener.export": "integration/test_export.py",
     "listener.request": "integration/test_framing.py",

@@ -10,7 +10,7 @@ import pytest
 
 from proxy.experiment import memory, orders
 from proxy.experiment.actions import Action
-from proxy.experiment.controller import Controller, Done
+from proxy.experiment.controller import Done
 from proxy.experiment.memory import Decision
 from proxy.ledger import brakes
 from proxy.policy.edit import EditError
@@ -323,9 +323,3 @@ def test_lease_that_was_lost_keeps_everything_as_it_is(failing: Path) -> None:
 def test_salt_is_that_of_the_decision(sound: Path) -> None:
     run(sound)
     assert [each.salt for each in past(sound)] == [SALT]
-
-
-def test_controller_is_frozen(sound: Path) -> None:
-    with controlling(sound) as controller, pytest.raises(AttributeError):
-        controller.actor = "bob"  # type: ignore[misc]
-    assert Controller.__dataclass_params__.frozen  # type: ignore[attr-defined]

@@ -214,7 +214,7 @@ def test_defaults_are_written_as_a_person_would() -> None:
     assert found["UpstreamConfig.dialect"] == "openai"
     for _, value in properties(SCHEMA):
         if "default" in value:
-            jsonschema.validate(value["default"], {**value, "$defs": SCHEMA["$defs"]})
+            VALIDATOR.evolve(schema={**value, "$defs": SCHEMA["$defs"]}).validate(value["default"])
 
 
 # Small enough for every longest duration and largest size, which are the parsers' to refuse.

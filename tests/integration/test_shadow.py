@@ -24,7 +24,6 @@ from tests.support.raw_upstream import (
     RawUpstream,
     Read,
     Reset,
-    Script,
     Send,
     Stall,
     chunk,
@@ -34,8 +33,8 @@ from tests.support.raw_upstream import (
 )
 
 SHADOW = {"percentage": 100}
-OK = [Read(), Send(ANSWER)]
-STREAM = [Read(), Send(event_stream(ROLE, TEXT, MORE, DONE))]
+OK: list[Action] = [Read(), Send(ANSWER)]
+STREAM: list[Action] = [Read(), Send(event_stream(ROLE, TEXT, MORE, DONE))]
 BODY = chat_body(max_tokens=10)
 
 
@@ -126,7 +125,7 @@ async def test_streams_copy_is_one_answer_in_one_piece_in_the_fine_tunes_dialect
             await settled(lane)
         assert b"more" in answer.body
         copied = sent(candidate.requests[0])[1]
-    seed = {"openai": {"seed": 7, "user": "u"}, "mistral": {"random_seed": 7}}[dialect]
+    seed: dict[str, Any] = {"seed": 7, "user": "u"} if dialect == "openai" else {"random_seed": 7}
     assert copied == {**json.loads(BODY), "model": FINETUNED, "stream": False, **seed}
 
 
@@ -191,13 +190,16 @@ async def test_body_that_cannot_be_adapted_is_dropped_and_its_client_has_its_ans
 
 
 async def test_share_of_the_requests_is_copied_whoever_asks() -> None:
-    async with RawUpstream(OK) as candidate, RawUpstream(OK) as baseline:
-        async with running(shadowed(candidate.url, baseline.url, {"percentage": 30, "max_in_flight": 256})) as lane:
-            async with RawClient(lane.host, lane.port) as client:
-                for _ in range(200):
-                    await client.send(chat(BODY, user=BASELINE_USER))
-                    await client.read_response()
-            drawn = (await settled(lane, 1)).drawn
+    async with (
+        RawUpstream(OK) as candidate,
+        RawUpstream(OK) as baseline,
+        running(shadowed(candidate.url, baseline.url, {"percentage": 30, "max_in_flight": 256})) as lane,
+    ):
+        async with RawClient(lane.host, lane.port) as client:
+            for _ in range(200):
+                await client.send(chat(BODY, user=BASELINE_USER))
+                await client.read_response()
+        drawn = (await settled(lane, 1)).drawn
     assert 25 < drawn < 100, "one user's requests: some are drawn, others not"
 
 
@@ -206,7 +208,7 @@ async def test_share_of_the_requests_is_copied_whoever_asks() -> None:
 
 async def test_nothing_is_sent_to_the_fine_tune_before_the_client_has_its_whole_answer() -> None:
     opening = head(200, STREAM_HEAD) + chunk(ROLE) + chunk(TEXT)
-    script = [Read(), Send(opening), Pause(0.15), Send(chunk(MORE) + chunk(DONE) + b"0\r\n\r\n")]
+    script: list[Action] = [Read(), Send(opening), Pause(0.15), Send(chunk(MORE) + chunk(DONE) + b"0\r\n\r\n")]
     async with RawUpstream(OK) as candidate, RawUpstream(script) as baseline:
         async with running(shadowed(candidate.url, baseline.url)) as lane, RawClient(lane.host, lane.port) as client:
             await client.send(chat(BODY[:-1] + b',"stream":true}', user=BASELINE_USER))
@@ -218,7 +220,7 @@ async def test_nothing_is_sent_to_the_fine_tune_before_the_client_has_its_whole_
         assert len(candidate.requests) == 1
 
 
-FAILING: list[tuple[Script, str]] = [
+FAILING: list[tuple[list[Action], str]] = [
     ([Read(), Stall()], "total_timeout"),
     ([Read(), Reset()], "reset"),
     ([Close()], "reset"),
@@ -233,19 +235,22 @@ FAILING: list[tuple[Script, str]] = [
 
 @pytest.mark.parametrize(("script", "outcome"), FAILING)
 async def test_client_does_not_notice_a_fine_tune_that_fails(script: list[Action], outcome: str) -> None:
-    async with RawUpstream(script) as candidate, RawUpstream(OK) as baseline:
-        async with running(shadowed(candidate.url, baseline.url, {"timeout": "150ms"})) as lane:
-            copies = watch(lane)
-            answers = [await ask_baseline(lane)]
-            await settled(lane)
-            answers.append(await ask_baseline(lane))
-            state = await settled(lane, 2)
-            assert state.outcomes == {outcome: 2}
-            assert [record.failure for record in copies] == [Failure(outcome)] * 2
-            assert all(record.cost == 0 for record in copies)
-            exchange = lane.service.exchange
-            assert not exchange.attempts._breakers, "no breaker has heard of it"
-            assert [record.failure for record in lane.records] == [None, None]
+    async with (
+        RawUpstream(script) as candidate,
+        RawUpstream(OK) as baseline,
+        running(shadowed(candidate.url, baseline.url, {"timeout": "150ms"})) as lane,
+    ):
+        copies = watch(lane)
+        answers = [await ask_baseline(lane)]
+        await settled(lane)
+        answers.append(await ask_baseline(lane))
+        state = await settled(lane, 2)
+        assert state.outcomes == {outcome: 2}
+        assert [record.failure for record in copies] == [Failure(outcome)] * 2
+        assert all(record.cost == 0 for record in copies)
+        exchange = lane.service.exchange
+        assert not exchange.attempts._breakers, "no breaker has heard of it"
+        assert [record.failure for record in lane.records] == [None, None]
     assert [(answer.status, answer.head.get(b"x-splitlane-attempts")) for answer in answers] == [(200, b"1")] * 2
 
 
@@ -281,28 +286,34 @@ async def test_no_more_copies_than_allowed_are_in_flight_and_requests_go_on() ->
 
 
 async def test_upstream_that_wants_fewer_requests_gets_no_copies_for_a_while() -> None:
-    limited = [Read(), Send(response(b"{}", 429))]
-    async with RawUpstream(limited) as candidate, RawUpstream(OK) as baseline:
-        async with running(shadowed(candidate.url, baseline.url)) as lane:
-            for number in range(3):
-                await ask_baseline(lane)
-                await settled(lane, number + 1)
-            state = state_of(lane)
-            assert (state.outcomes, state.dropped) == ({"rate_limited": 1}, {"rate_limited": 2})
+    limited: list[Action] = [Read(), Send(response(b"{}", 429))]
+    async with (
+        RawUpstream(limited) as candidate,
+        RawUpstream(OK) as baseline,
+        running(shadowed(candidate.url, baseline.url)) as lane,
+    ):
+        for number in range(3):
+            await ask_baseline(lane)
+            await settled(lane, number + 1)
+        state = state_of(lane)
+        assert (state.outcomes, state.dropped) == ({"rate_limited": 1}, {"rate_limited": 2})
 
 
 async def test_nothing_is_copied_while_the_proxy_is_half_full() -> None:
     limits = {"max_in_flight": 4}
-    slow = [Read(), Pause(0.3), Send(ANSWER)]
-    async with RawUpstream(OK) as candidate, RawUpstream(lambda number: OK if number == 4 else slow) as baseline:
-        async with running(shadowed(candidate.url, baseline.url, limits=limits)) as lane:
-            asking = [asyncio.create_task(ask_baseline(lane)) for _ in range(3)]
-            await eventually(lambda: len(baseline.requests) == 3)
-            await ask_baseline(lane)
-            await eventually(lambda: state_of(lane).drawn == 1)
-            assert state_of(lane).dropped == {"load": 1}
-            await asyncio.gather(*asking)
-            assert (await settled(lane, 4)).outcomes["success"] >= 2
+    slow: list[Action] = [Read(), Pause(0.3), Send(ANSWER)]
+    async with (
+        RawUpstream(OK) as candidate,
+        RawUpstream(lambda number: OK if number == 4 else slow) as baseline,
+        running(shadowed(candidate.url, baseline.url, limits=limits)) as lane,
+    ):
+        asking = [asyncio.create_task(ask_baseline(lane)) for _ in range(3)]
+        await eventually(lambda: len(baseline.requests) == 3)
+        await ask_baseline(lane)
+        await eventually(lambda: state_of(lane).drawn == 1)
+        assert state_of(lane).dropped == {"load": 1}
+        await asyncio.gather(*asking)
+        assert (await settled(lane, 4)).outcomes["success"] >= 2
 
 
 async def test_request_that_finds_no_room_gets_that_of_the_copies() -> None:
@@ -310,14 +321,17 @@ async def test_request_that_finds_no_room_gets_that_of_the_copies() -> None:
     size = 64 << 10
     limits = {"max_body": "192KiB", "max_buffered": "192KiB"}
     some, whole = (chat_body(max_tokens=10, note="x" * length) for length in (size // 2, 3 * size - 200))
-    async with RawUpstream([Read(), Stall()]) as candidate, RawUpstream(OK) as baseline:
-        async with running(shadowed(candidate.url, baseline.url, limits=limits)) as lane:
-            await ask_baseline(lane, some)
-            await ask_baseline(lane, some)
-            await eventually(lambda: len(candidate.requests) == 2)
-            assert (await ask_baseline(lane, whole)).status == 200
-            state = await settled(lane, 3)
-            assert state.dropped == {"load": 3}, "the two that gave way, and the one that is too large itself"
+    async with (
+        RawUpstream([Read(), Stall()]) as candidate,
+        RawUpstream(OK) as baseline,
+        running(shadowed(candidate.url, baseline.url, limits=limits)) as lane,
+    ):
+        await ask_baseline(lane, some)
+        await ask_baseline(lane, some)
+        await eventually(lambda: len(candidate.requests) == 2)
+        assert (await ask_baseline(lane, whole)).status == 200
+        state = await settled(lane, 3)
+        assert state.dropped == {"load": 3}, "the two that gave way, and the one that is too large itself"
 
 
 # --- money ------------------------------------------------------------------------------------------
@@ -488,24 +502,27 @@ def _after(answered: int) -> Callable[[int], list[Action]]:
 
 @pytest.mark.parametrize("turns", range(8))
 async def test_copy_that_is_cut_at_any_turn_of_the_loop_leaves_nothing_behind(turns: int) -> None:
-    async with RawUpstream([Read(), Pause(0.005), Send(ANSWER)]) as candidate, RawUpstream(OK) as baseline:
-        async with running(shadowed(candidate.url, baseline.url)) as lane:
-            shadow = lane.service.exchange.shadow
-            await ask_baseline(lane)
-            await settled(lane)
-            for first in (True, False):
-                if first:
-                    shadow._pools.close_idle()  # once with a connection to make, once with one that is there
-                drawn = state_of(lane).drawn
-                asking = asyncio.create_task(ask_baseline(lane))
-                while state_of(lane).drawn == drawn:
-                    await asyncio.sleep(0)
-                for _ in range(turns * 2):
-                    await asyncio.sleep(0)
-                shadow._give_way()
-                assert lane.service.exchange.buffered.lent == 0
-                assert (await asking).status == 200
-                await settled(lane, drawn + 1)
+    async with (
+        RawUpstream([Read(), Pause(0.005), Send(ANSWER)]) as candidate,
+        RawUpstream(OK) as baseline,
+        running(shadowed(candidate.url, baseline.url)) as lane,
+    ):
+        shadow = lane.service.exchange.shadow
+        await ask_baseline(lane)
+        await settled(lane)
+        for first in (True, False):
+            if first:
+                shadow._pools.close_idle()  # once with a connection to make, once with one that is there
+            drawn = state_of(lane).drawn
+            asking = asyncio.create_task(ask_baseline(lane))
+            while state_of(lane).drawn == drawn:
+                await asyncio.sleep(0)
+            for _ in range(turns * 2):
+                await asyncio.sleep(0)
+            shadow._give_way()
+            assert lane.service.exchange.buffered.lent == 0
+            assert (await asking).status == 200
+            await settled(lane, drawn + 1)
 
 
 async def test_stale_connection_is_no_failure_of_a_copy() -> None:

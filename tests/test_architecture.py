@@ -53,6 +53,7 @@ COVERED_BY = {
     "exchange.request": "integration/test_wire_requests.py",
     "exchange.send": "integration/test_stale_connection.py",
     "listener.alarms": "integration/test_brake.py",
+    "exchange.shadow_metrics": "integration/test_shadow.py",
     "listener.connection": "integration/test_bad_http.py",
     "listener.export": "integration/test_export.py",
     "listener.request": "integration/test_framing.py",

@@ -7,7 +7,6 @@ as `Secret`, which compares and never shows.
 from collections.abc import Iterator, Mapping
 
 from proxy.policy.snapshot import AgentPolicy, UpstreamPolicy
-from proxy.policy.units import show_duration
 
 Settings = Mapping[str, str]
 
@@ -47,7 +46,7 @@ def _agent(agent: AgentPolicy) -> Iterator[tuple[str, str]]:
         yield "shadow.salt", shadow.salt
         yield "shadow.max_in_flight", text(shadow.max_in_flight)
         yield "shadow.daily_usd", text(shadow.daily_usd)
-        yield "shadow.timeout", show_duration(shadow.timeouts.total)
+        yield "shadow.timeout", f"{shadow.timeouts.total:g}s"
     yield from ((key.decode().strip('"'), value.decode()) for key, value in agent.defaults)
 
 

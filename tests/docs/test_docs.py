@@ -101,7 +101,9 @@ async def live() -> tuple[set[str], dict[str, tuple[str, set[str]]]]:
     spent = {"daily_usd": 1e-9, "on_exceeded": "warn"}
     async with (
         Stub(StubConfig(dialect=Dialect.MISTRAL)) as stub,
-        running(budgeted(stub.url, spent, upstreams=mistral)) as lane,
+        running(
+            budgeted(stub.url, spent, upstreams=mistral, agents={"qa_agent": {"shadow": {"percentage": 1}}})
+        ) as lane,
     ):
         await rescued_answer(lane)
         answer = await rescued_answer(lane)

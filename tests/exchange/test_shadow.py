@@ -57,7 +57,7 @@ class Bench:
         self.buffered = Buffered()
         self.shadow = Shadow(self.policy, loop, Outbox(loop), self.budgets, self.buffered)
         self.records: list[Record] = []
-        self.shadow.sinks = (self.records.append,)
+        self.shadow.sinks = (self.records.extend,)
         self.seen: list[AgentShadow] = []
         self.note()
 
@@ -81,7 +81,7 @@ class Bench:
         self.check()
 
     def answered(self, tokens: int, *, tools: bool) -> None:
-        call = CallState(self.policy, client_of(CHAT))
+        call = CallState(self.policy, client_of(CHAT.encode()))
         call.agent = agent = self.policy.agents[b"qa_agent"]
         call.decision = ASSIGNED
         call.body = Body(chat_body(max_tokens=tokens, **({"tools": []} if tools else {})))
@@ -95,7 +95,7 @@ class Bench:
         copies = self.shadow._copies
         assert self.buffered.total == self.buffered.lent == sum(copy.lent for copy in copies)
         assert sum(state.in_flight for state in self.seen) == len(copies) <= MAX_IN_FLIGHT
-        assert self.reserved() == sum(copy.held._amount for copy in copies)
+        assert self.reserved() == sum(copy.held.amount for copy in copies)
         for state in self.seen:
             assert state.drawn == sum(state.outcomes.values()) + sum(state.dropped.values()) + state.in_flight
             assert state.dropped.keys() <= set(REASONS)

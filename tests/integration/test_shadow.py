@@ -59,7 +59,7 @@ def state_of(lane: Lane) -> AgentShadow:
 def watch(lane: Lane) -> list[Record]:
     """The records of copies from now on."""
     found: list[Record] = []
-    lane.service.exchange.shadow.sinks = (found.append,)
+    lane.service.exchange.shadow.sinks = (found.extend,)
     return found
 
 

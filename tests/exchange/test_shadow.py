@@ -81,7 +81,7 @@ class Bench:
         self.check()
 
     def answered(self, tokens: int, *, tools: bool) -> None:
-        call = CallState(self.policy, client_of(CHAT))
+        call = CallState(self.policy, client_of(CHAT.encode()))
         call.agent = agent = self.policy.agents[b"qa_agent"]
         call.decision = ASSIGNED
         call.body = Body(chat_body(max_tokens=tokens, **({"tools": []} if tools else {})))

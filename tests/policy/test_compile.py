@@ -109,15 +109,16 @@ def test_nothing_is_copied_unless_a_share_is_asked_for_and_its_price_known() -> 
     ):
         assert agent(f"agents: {{qa: {{fine_tuned: x, fallback: y, shadow: {shadow}}}}}\n{more}").shadow is None
     found = agent(f"agents: {{qa: {{fine_tuned: x, fallback: y, shadow: {{percentage: 2.5, timeout: 9s}}}}}}\n{priced}")
-    assert (shadow := found.shadow) is not None
-    assert (shadow.percentage, shadow.threshold, shadow.salt, shadow.hashed) == (
+    copied = found.shadow
+    assert copied is not None
+    assert (copied.percentage, copied.threshold, copied.salt, copied.hashed) == (
         2.5,
         250,
         "shadow/qa/x",
         "shadow/qa/x:",
     )
-    assert (shadow.max_in_flight, shadow.daily_usd) == (4, 5.0)
-    times, of_upstream = shadow.timeouts, found.finetuned.upstream.timeouts
+    assert (copied.max_in_flight, copied.daily_usd) == (4, 5.0)
+    times, of_upstream = copied.timeouts, found.finetuned.upstream.timeouts
     assert (times.first_byte, times.idle, times.total) == (9.0, 9.0, 9.0)
     assert times.connect == of_upstream.connect
 

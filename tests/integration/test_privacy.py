@@ -225,7 +225,7 @@ async def test_nothing_that_a_person_wrote_comes_to_rest(tmp_path: Path) -> None
     # It was no silence: the canaries were there, and were told about.
     shadow = rb'splitlane_shadow_total\{agent="qa_agent",outcome="(\w+)"\} [1-9]'
     copied = {outcome.decode() for outcome in re.findall(shadow, places["/metrics"])}
-    assert {"success", "server_error", "bad_body"} <= copied, "copies have been sent, and were answered"
+    assert {"success", "bad_body"} <= copied, "copies have been sent, and were answered"
     assert all(canary(name).encode() in sent for name in ("prompt", "argument", "metadata", "upstreamkey"))
     lines = [line for line in log_lines(proxy.log) if line["logger"] == "splitlane.access"]
     assert len(lines) > 80

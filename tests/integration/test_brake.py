@@ -19,6 +19,8 @@ from tests.support.raw_client import RawClient, RawResponse, request
 from tests.support.rescue import BODY, STREAM_BODY, ask, assert_rescued, calls_by_model, ours
 from tests.support.served import write_policy
 
+pytestmark = pytest.mark.alone  # the writer runs when nobody else wants to
+
 # It takes nine failures of a new fine-tune: three a minute of a user count.
 NEEDED = 9
 USERS = [f"user-{number}" for number in range(NEEDED)]

@@ -19,6 +19,8 @@ from tests.integration.asking import ask, chat
 from tests.support.lane import BASELINE, policy_file, running
 from tests.support.served import Served, log_lines, serving
 
+pytestmark = pytest.mark.alone  # the writer runs when nobody else wants to
+
 FINETUNES = {
     "qa_agent": "ft:open-mistral-7b:5010731d:20251031:ecc3829c",
     "content_agent": "ft:open-mistral-7b:5010731d:20251031:547960f9",

@@ -20,6 +20,8 @@ from tests.support.raw_client import RawClient, request
 from tests.support.rescue import ask
 from tests.support.served import serving, write_policy
 
+pytestmark = pytest.mark.alone  # the writer runs when nobody else wants to
+
 # Everything happens at once, and is told at once.
 EAGER = {
     "ab_testing": {"rollout_percentage": 100},

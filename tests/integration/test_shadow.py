@@ -32,6 +32,8 @@ from tests.support.raw_upstream import (
     response,
 )
 
+pytestmark = pytest.mark.alone  # the writer runs when nobody else wants to
+
 SHADOW = {"percentage": 100}
 OK: list[Action] = [Read(), Send(ANSWER)]
 STREAM: list[Action] = [Read(), Send(event_stream(ROLE, TEXT, MORE, DONE))]

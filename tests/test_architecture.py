@@ -27,8 +27,8 @@ PURE = (
     "split", "wire", "policy.snapshot", "policy.moves", "policy.settings", "policy.agent_diff", "policy.diff_text",
     "policy.diff", "experiment.bounds", "experiment.cusum", "experiment.evidence", "experiment.gates",
     "experiment.health", "experiment.judge", "experiment.metrics", "experiment.ramp", "experiment.ratio",
-    "experiment.reading", "experiment.sample", "experiment.srm", "experiment.verdict", "ledger.database",
-    "ledger.row", "ledger.schema", "ledger.statements", "words",
+    "experiment.reading", "experiment.sample", "experiment.srm", "experiment.stage", "experiment.verdict",
+    "ledger.database", "ledger.row", "ledger.schema", "ledger.statements", "words",
 )  # fmt: skip
 # Frozen values that pure modules may take as they are, whatever the reading of them imports.
 VALUES = ("policy.config_rollout",)

@@ -187,17 +187,6 @@ def test_eta_is_the_latest_of_the_reasons_and_unknown_where_one_is() -> None:
     assert judge(evidence(GOOD), ROLLOUT).eta == 0
 
 
-def test_missing_users_take_as_long_as_they_come() -> None:
-    verdict = judge(evidence(GOOD, users=(60, 900)), ROLLOUT)
-    assert verdict.because[0].detail == "60 of 100 fine-tuned users"
-    assert verdict.eta == pytest.approx(40 / 60 * 3 * DAY)
-
-
-def test_hold_without_end_says_so() -> None:
-    verdict = judge(evidence(UNSURE, since=NOW - 15 * DAY), ROLLOUT)
-    assert verdict.because[0].detail.endswith("not settled in 336.0 h")
-
-
 def test_smallest_p_values_are_kept_for_the_next_look() -> None:
     first = judge(evidence(GOOD), ROLLOUT)
     assert set(first.p_values) == {"success", "srm"}

@@ -13,7 +13,7 @@ def read_evidence(database: Database, agent: str, salt: str, percentage: float, 
     Raises DatabaseUnavailable.
     """
     experiment = (agent, salt)
-    with database.transaction():
+    with database.reading():
         began = {row[0]: row[1:] for row in database.execute(_STAGES, experiment)}
         sums = database.execute(_SUMS, experiment)
         exposed = database.execute(_EXPOSED, (*experiment, *experiment))

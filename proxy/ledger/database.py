@@ -31,6 +31,9 @@ class Database(Protocol):
     def transaction(self) -> AbstractContextManager[None]:
         """All or nothing: committed at its end, rolled back where it raises."""
 
+    def reading(self) -> AbstractContextManager[None]:
+        """What is read in it is of one moment; it keeps nobody from writing."""
+
     def execute(self, statement: str, parameters: Sequence[object] = ()) -> list[Answer]:
         """The rows.  Raises DatabaseUnavailable, RowRejected."""
 

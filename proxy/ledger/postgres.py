@@ -64,6 +64,12 @@ class PostgresDatabase:
         except psycopg.Error as error:
             raise DatabaseUnavailable(_told(error)) from None
 
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        with self.transaction():
+            self.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            yield
+
     def execute(self, statement: str, parameters: Sequence[object] = ()) -> list[Answer]:
         query = statement.replace("?", "%s")
         try:

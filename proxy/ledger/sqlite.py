@@ -88,9 +88,15 @@ class SqliteDatabase:
             else:
                 return
 
+    def transaction(self) -> contextlib.AbstractContextManager[None]:
+        return self._from(self._begin)
+
+    def reading(self) -> contextlib.AbstractContextManager[None]:
+        return self._from("BEGIN")
+
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[None]:
-        self.execute(self._begin)
+    def _from(self, begin: str) -> Iterator[None]:
+        self.execute(begin)
         try:
             yield
             self.execute("COMMIT")

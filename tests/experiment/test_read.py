@@ -1,5 +1,7 @@
 """The evidence is what was written: by stage and bucket, people by their first stage, and what was decided."""
 
+from collections.abc import Sequence
+
 import pytest
 
 from proxy.experiment.evidence import Exposed, Hold
@@ -7,7 +9,7 @@ from proxy.experiment.memory import keep_p_values, put_hold
 from proxy.experiment.read import read_evidence
 from proxy.ledger.batch import Batch, write
 from proxy.ledger.brakes import trip
-from proxy.ledger.database import Database
+from proxy.ledger.database import Answer, Database
 from proxy.ledger.feedback import feedback_row, join
 from proxy.words import Assignment, Brake, Decision, Failure, Feedback, Record, Variant
 from tests.ledger.records import NOW, SALT, keep, opened, record
@@ -59,6 +61,28 @@ def test_sums_by_stage_and_bucket_and_people_by_their_first_stage(store: Databas
     assert evidence.exposed == (Exposed(10.0, 1, 2), Exposed(25.0, 1, 1))
     assert evidence.users == (3, 1)
     assert (evidence.since, evidence.newest, evidence.newest_of_any) == (later, later + 2, later + 50)
+
+
+def test_evidence_is_of_one_moment_and_keeps_nobody_from_writing(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(store_url) as reader, opened(store_url) as writer:
+        keep(writer, [asked(5, 10.0)])
+        plain = reader.execute
+        seen: list[str] = []
+
+        def execute(statement: str, parameters: Sequence[object] = ()) -> list[Answer]:
+            rows = plain(statement, parameters)
+            if " FROM stages" in statement and not seen:
+                seen.append(statement)
+                keep(writer, [asked(6, 10.0)], "meanwhile")
+            return rows
+
+        monkeypatch.setattr(reader, "execute", execute)
+        evidence = read_evidence(reader, AGENT, SALT, 10.0, NOW)
+        assert seen
+        assert ([len(stage.buckets) for stage in evidence.stages], evidence.users) == ([1], (1, 0))
+        assert read_evidence(reader, AGENT, SALT, 10.0, NOW).users == (2, 0)
 
 
 def test_another_salt_is_another_experiment(store: Database) -> None:

@@ -32,7 +32,7 @@ test: $(VENV)/.ready lint
 	$(BIN)/python -m pytest -m alone
 
 # What these are about is not compiled: stores, reloads, Prometheus.
-NOT_COMPILED := ledger budgets_kept reload reload_load reload_process prometheus environments
+NOT_COMPILED := ledger report budgets_kept reload reload_load reload_process prometheus environments
 ON_WHEEL := --import-mode=append $(NOT_COMPILED:%=--ignore=tests/integration/test_%.py) \
 	tests/wire tests/split tests/budget tests/exchange tests/upstream tests/telemetry tests/integration
 # Safe path and appended imports: `proxy` is the installed one, in the tests and in what they start.

@@ -10,10 +10,15 @@ from bench.contenders import UPSTREAM, Contender
 from bench.json_case import Round, interleaved, row, settings
 from bench.plan import RUN, Plan, own_program
 from bench.report import Column, Outcome
+from bench.spread import median_and_range
+from bench.together import together
 
 YARDSTICK = "metrics"
 COLUMNS = (
     Column("contender", "policy"),
+    Column("together", "at once", "{:.3f}"),
+    Column("together_min", "min", "{:.3f}"),
+    Column("together_max", "max", "{:.3f}"),
     Column("rps", "requests/s", "{:,.0f}"),
     Column("ratio", "ratio", "{:.3f}"),
     Column("ratio_min", "min", "{:.3f}"),
@@ -77,16 +82,20 @@ def run(plan: Plan) -> Outcome:
     _sweep()
     try:
         rounds = interleaved(plan, "features", YARDSTICK)
+        _sweep()
+        ratios = together(plan, "features", YARDSTICK)
     finally:
         _sweep()
     base = rounds[YARDSTICK]
-    return Outcome("features", settings(plan), COLUMNS, [_row(name, each, base) for name, each in rounds.items()])
+    rows = [_row(name, each, base, ratios[name]) for name, each in rounds.items()]
+    return Outcome("features", settings(plan), COLUMNS, rows)
 
 
-def _row(name: str, rounds: list[Round], base: list[Round]) -> dict[str, object]:
+def _row(name: str, rounds: list[Round], base: list[Round], ratios: list[float]) -> dict[str, object]:
     added = [mine.cpu_us - other.cpu_us for mine, other in zip(rounds, base, strict=True)]
     p99 = [each.p99_ratio for each in rounds]
-    return {**row(name, rounds), "cpu_added": statistics.median(added), "p99_ratio": statistics.median(p99)}
+    at_once = median_and_range("together", ratios)
+    return {**row(name, rounds), **at_once, "cpu_added": statistics.median(added), "p99_ratio": statistics.median(p99)}
 
 
 def _sweep() -> None:

@@ -54,7 +54,11 @@ class Process:
 
         The same sum as utime + stime in /proc/PID/stat, without rounding to ticks of 10 ms.
         """
-        return sum(time.clock_gettime_ns((~pid << 3) | CPU_CLOCK) for pid in self.pids())
+        return sum(map(_cpu_ns, self.pids()))
+
+    def own_cpu_ns(self) -> int:
+        """The same of the process that was started, alone."""
+        return _cpu_ns(self.popen.pid)
 
     def rss_kib(self) -> int:
         """VmRSS, in KiB; socket buffers live in the kernel and are not part of it."""
@@ -69,6 +73,10 @@ class Process:
         if (code := self.popen.poll()) is not None:
             tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
             raise BenchError(f"{self.name} ended with exit code {code}; the end of {self.log}:\n{tail}")
+
+
+def _cpu_ns(pid: int) -> int:
+    return time.clock_gettime_ns((~pid << 3) | CPU_CLOCK)
 
 
 def answers(url: str) -> Callable[[Process], bool]:

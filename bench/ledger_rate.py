@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from proxy.exchange.call import RequestIds
+from proxy.exchange.exchange import SETTLE_AT_ONCE
 from proxy.ledger import writer
 from proxy.ledger.batch import Batch, Kept
 from proxy.ledger.feedback import Joined
@@ -89,22 +90,25 @@ class Batches:
 
 def measure(records: list[Record], url: str) -> None:
     started = time.perf_counter()
-    packed = [pack(record) for record in records]
+    blocks = [records[start : start + SETTLE_AT_ONCE] for start in range(0, len(records), SETTLE_AT_ONCE)]
+    packed = [pack(block) for block in blocks]
     made_in = time.perf_counter() - started
-    queue = Queue(max_rows=len(packed), max_bytes=1 << 40)
+    queue = Queue(max_rows=len(records), max_bytes=1 << 40)
     started = time.perf_counter()
-    for row in packed:
-        queue.put(row)
+    for block, those in zip(packed, blocks, strict=True):
+        queue.put(block, len(those))
     queued_in = time.perf_counter() - started
     started = time.perf_counter()
-    frames = [frame(("b", packed[start : start + MAX_BATCH], [], [])) for start in range(0, len(packed), MAX_BATCH)]
+    frames = []
+    while len(queue):
+        frames.append(frame(("b", queue.take(MAX_BATCH)[0], [], [])))
     framed_in = time.perf_counter() - started
     each = 1e6 / len(records)
     print(
         f"{made_in * each:.2f} us to make a row, {queued_in * each:.2f} to queue it, {framed_in * each:.2f} to frame it"
     )
-    print(f"{sum(map(len, frames)) / len(packed):.0f} bytes a row on its way to the writer")
-    batches = Batches(list(map(unpack, packed)))
+    print(f"{sum(map(len, frames)) / len(records):.0f} bytes a row on its way to the writer")
+    batches = Batches([row for block in packed for row in unpack(block)])
     writer.CLOSE_WITHIN = LONGEST
     started = time.perf_counter()
     writer.Writer(StorePolicy(url, 1e9, KEY), "bench", batches, batches).run()

@@ -66,7 +66,9 @@ def policy_for(contender: Contender, streams: int) -> Path:
             upstream["pool"] = {"max_connections": room}
         policy["limits"] = {"max_in_flight": room}
     policy.update(contender.sections)
-    written = RUN / f"{contender.name}.yaml"
+    folder = RUN / "policies"  # which a proxy watches: nothing else is written there
+    folder.mkdir(exist_ok=True)
+    written = folder / f"{contender.name}.yaml"
     written.write_text(yaml.safe_dump(policy, sort_keys=False))
     return written
 

@@ -51,6 +51,7 @@ class Assignment(StrEnum):
     BASELINE = "baseline"
     UNASSIGNED = "unassigned"
     OVERRIDE = "override"
+    SHADOW = "shadow"  # a copy of a baseline request, whose answer nobody got
 
 
 class Dialect(StrEnum):
@@ -58,6 +59,10 @@ class Dialect(StrEnum):
 
     OPENAI = "openai"
     MISTRAL = "mistral"
+
+
+# Behind an agent's name: its shadow, where money is counted.  No name has a slash.
+OF_SHADOW = "/shadow"
 
 
 class Decision(NamedTuple):
@@ -117,7 +122,7 @@ class Record(NamedTuple):
 
     request_id: str
     time: float  # Unix seconds at the request's head
-    route: str  # chat | passthrough | feedback | refused
+    route: str  # chat | passthrough | feedback | refused | shadow
     agent: str
     decision: Decision
     percentage: float

@@ -25,10 +25,11 @@ SHARED = ("outbox", "tasks", "watchdog", "words")
 # The same input gives the same output, wherever and whenever.
 PURE = (
     "split", "wire", "policy.snapshot", "policy.moves", "policy.settings", "policy.agent_diff", "policy.diff_text",
-    "policy.diff", "experiment.bounds", "experiment.cusum", "experiment.evidence", "experiment.gates",
-    "experiment.health", "experiment.judge", "experiment.metrics", "experiment.ramp", "experiment.ratio",
-    "experiment.reading", "experiment.sample", "experiment.srm", "experiment.stage", "experiment.verdict",
-    "ledger.database", "ledger.row", "ledger.schema", "ledger.statements", "words",
+    "policy.diff", "experiment.actions", "experiment.bounds", "experiment.cusum", "experiment.evidence",
+    "experiment.gates", "experiment.health", "experiment.judge", "experiment.metrics", "experiment.numbers",
+    "experiment.ramp", "experiment.ratio", "experiment.reading", "experiment.sample", "experiment.srm",
+    "experiment.stage", "experiment.verdict", "ledger.database", "ledger.row", "ledger.schema", "ledger.statements",
+    "words",
 )  # fmt: skip
 # Frozen values that pure modules may take as they are, whatever the reading of them imports.
 VALUES = ("policy.config_rollout",)
@@ -51,6 +52,8 @@ COVERED_BY = {
     "exchange.reply": "integration/test_stream_commit.py",
     "exchange.request": "integration/test_wire_requests.py",
     "exchange.send": "integration/test_stale_connection.py",
+    "listener.alarms": "integration/test_brake.py",
+    "exchange.shadow_metrics": "integration/test_shadow.py",
     "listener.connection": "integration/test_bad_http.py",
     "listener.export": "integration/test_export.py",
     "listener.request": "integration/test_framing.py",

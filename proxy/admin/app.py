@@ -8,17 +8,29 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from proxy.admin.health import HealthRoutes
 from proxy.admin.policy import PolicyRoutes
+from proxy.admin.report import ReportRoutes
+from proxy.admin.rollout import RolloutRoutes
 from proxy.telemetry.metrics import Metrics
 from proxy.wire.errors import bad_request
 
 _NOT_FOUND = bad_request(
-    "no such admin route; there are /livez, /readyz, /metrics, /policy, /policy/reload and /assign", "not_found", 404
+    "no such admin route; there are /livez, /readyz, /health, /metrics, /policy, /policy/reload, /assign, /report"
+    " and /rollout/clear",
+    "not_found",
+    404,
 )
 
 
 def admin_app(
-    metrics: Metrics, flush: Callable[[], None], ready: Callable[[], bool], policy: PolicyRoutes
+    metrics: Metrics,
+    flush: Callable[[], None],
+    ready: Callable[[], bool],
+    policy: PolicyRoutes,
+    health: HealthRoutes,
+    rollout: RolloutRoutes,
+    report: ReportRoutes,
 ) -> web.Application:
     """`flush` brings the metrics up to date; `ready`: whether new requests are welcome."""
     registry = CollectorRegistry()
@@ -44,9 +56,15 @@ def admin_app(
     app = web.Application()
     app.router.add_get("/livez", livez)
     app.router.add_get("/readyz", readyz)
+    app.router.add_get("/health", health.all)
+    app.router.add_get("/health/{agent}", health.one)
     app.router.add_get("/metrics", scrape)
     app.router.add_get("/policy", policy.show)
     app.router.add_post("/policy/reload", policy.reload)
     app.router.add_get("/assign", policy.assign)
+    app.router.add_post("/rollout/clear", rollout.clear)
+    app.router.add_get("/report", report.text)
+    app.router.add_get("/report.json", report.json)
+    app.router.add_get("/report.md", report.markdown)
     app.router.add_route("*", "/{path:.*}", unknown)
     return app

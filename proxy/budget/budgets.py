@@ -9,16 +9,16 @@ its day both; nothing here waits.
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from proxy.budget.reservation import Reservation, expect
+from proxy.budget.reservation import Reservation, expected_completion, expected_prompt
 from proxy.budget.windows import DAY, HOUR, NANO, Window, Windows
-from proxy.policy.snapshot import AgentPolicy, Policy
+from proxy.policy.snapshot import AgentPolicy, BudgetPolicy, Policy, ShadowPolicy
 from proxy.wire.body import Body
 from proxy.wire.errors import ErrorAnswer, failure_answer
-from proxy.words import Failure, Usage
+from proxy.words import OF_SHADOW, Failure, Usage
 
 log = logging.getLogger("splitlane.budget")
 
@@ -27,6 +27,8 @@ ALL = "all"  # the scope of all agents together; no agent may be called so
 TYPICAL_COMPLETION = 500
 # Afterwards: the mean of its successful answers, the latest counting for a sixteenth.
 _MEAN_OVER = 16
+# The share of a budget that is left to requests: nothing is copied that would take more than the rest.
+KEPT_FROM_COPIES = 0.2
 
 _HAPPENS = {
     "baseline": "the baseline serves fine-tuned traffic",
@@ -55,6 +57,17 @@ class BudgetStatus(NamedTuple):
     on_exceeded: str
 
 
+class BudgetExceeded(NamedTuple):
+    """A limit that was reached."""
+
+    scope: str  # an agent, or `all`
+    window: str  # hour | day
+    limit: float  # US dollars
+    resets_at: int  # Unix time
+    action: str
+    meaning: str  # what happens until then
+
+
 class _Excess(NamedTuple):
     """A limit that a request met, of which nothing was left."""
 
@@ -65,12 +78,16 @@ class _Excess(NamedTuple):
     action: str
 
 
+_NOTHING: tuple[_Excess, ...] = ()
+
+
 class Budgets:
     """What this process's requests have spent and reserved, and what other processes have spent."""
 
     def __init__(self) -> None:
         # Where what is spent is known after this process's end: process (nowhere) | sqlite | postgresql (and shared).
         self.kept_in = "process"
+        self.on_exceeded: Callable[[BudgetExceeded], None] | None = None  # is told once per window
         self.exceeded: defaultdict[tuple[str, str, str], int] = defaultdict(int)  # requests by scope, window, action
         self._hours = Windows("hour", HOUR)
         self._days = Windows("day", DAY)
@@ -82,20 +99,41 @@ class Budgets:
         Raises BudgetSpent.  `finetuned`: it is for the fine-tune; with `to_baseline` it no longer is.
         """
         windows: list[Window] = []
-        over: list[_Excess] = []
+        over = self._enter(windows, ALL, policy.budget, time) + self._enter(windows, agent.name, agent.budget, time)
+        to_baseline = bool(over) and self._meet(over, time, finetuned=finetuned)
+        typical = self._typical.get(agent.name, TYPICAL_COMPLETION)
+        completion = expected_completion(body, agent, typical)
+        held = Reservation(agent.name, windows, expected_prompt(body), completion, to_baseline=to_baseline)
+        target = agent.finetuned if finetuned and not to_baseline else agent.baseline
+        held.hold(target.price, 0.0)
+        return held
+
+    def admit_copy(
+        self, policy: Policy, agent: AgentPolicy, shadow: ShadowPolicy, body: Body, time: float
+    ) -> Reservation | None:
+        """Reserve what a copy for the fine-tune, made at Unix time `time`, is going to cost; None: no money for it.
+
+        It must fit into what is left of the shadow's own day, and into `KEPT_FROM_COPIES` less than is left of
+        every budget: no request meets a spent budget for what copies have reserved.
+        """
+        prompt = expected_prompt(body)
+        completion = expected_completion(body, agent, self._typical.get(agent.name, TYPICAL_COMPLETION))
+        price = agent.finetuned.price
+        cost = 0.0 if price is None else price.of(Usage(prompt, completion))
+        own = self._days.of(agent.name + OF_SHADOW, time)
+        windows = [own]
+        fits = not own.reaches(shadow.daily_usd - cost)
         for scope, budget in ((ALL, policy.budget), (agent.name, agent.budget)):
             if not budget.is_limited:
                 continue
             for kind, limit in ((self._hours, budget.hourly_usd), (self._days, budget.daily_usd)):
                 window = kind.of(scope, time)
                 windows.append(window)
-                if limit is not None and window.reaches(limit):
-                    over.append(_Excess(scope, kind, window, limit, budget.on_exceeded))
-        to_baseline = bool(over) and self._meet(over, time, finetuned=finetuned)
-        typical = round(self._typical.get(agent.name, TYPICAL_COMPLETION))
-        held = Reservation(agent.name, windows, expect(body, agent, typical), to_baseline=to_baseline)
-        target = agent.finetuned if finetuned and not to_baseline else agent.baseline
-        held.hold(target.price, 0.0)
+                fits = fits and (limit is None or not window.reaches(limit * (1 - KEPT_FROM_COPIES) - cost))
+        if not fits:
+            return None
+        held = Reservation(agent.name, windows, prompt, completion, to_baseline=False)
+        held.hold(price, 0.0)
         return held
 
     def settle(self, held: Reservation, cost: float, usage: Usage | None) -> None:
@@ -108,13 +146,14 @@ class Budgets:
     def others(self, spent: Mapping[tuple[int, str], float]) -> None:
         """What other processes, earlier lives of this one included, have spent in the current UTC day.
 
-        US dollars by Unix hour and agent; all of it each time, not what is new.
+        US dollars by Unix hour and agent, or agent and `OF_SHADOW`; all of it each time, not what is new.
         """
         hours: defaultdict[tuple[int, str], float] = defaultdict(float)
         days: defaultdict[tuple[int, str], float] = defaultdict(float)
         for (hour, agent), cost in spent.items():
             day = hour * HOUR // DAY
-            for scope in (ALL, agent):
+            scopes = (ALL, agent.removesuffix(OF_SHADOW), agent) if agent.endswith(OF_SHADOW) else (ALL, agent)
+            for scope in scopes:
                 hours[hour, scope] += cost
                 days[day, scope] += cost
         self._hours.set_others(hours)
@@ -135,7 +174,22 @@ class Budgets:
                     spent, reserved = window.spent + window.others, window.reserved / NANO
                     yield BudgetStatus(scope, kind.name, limit, spent, reserved, kind.end(now), budget.on_exceeded)
 
-    def _meet(self, over: list[_Excess], time: float, *, finetuned: bool) -> bool:
+    def _enter(self, windows: list[Window], scope: str, budget: BudgetPolicy, time: float) -> tuple[_Excess, ...]:
+        """Add a scope's windows, where it has a limit; those limits of which nothing is left."""
+        hourly, daily, action = budget
+        if hourly is None and daily is None:
+            return _NOTHING
+        hour, day = self._hours.of(scope, time), self._days.of(scope, time)
+        windows.append(hour)
+        windows.append(day)
+        over = _NOTHING
+        if hourly is not None and hour.reaches(hourly):
+            over += (_Excess(scope, self._hours, hour, hourly, action),)
+        if daily is not None and day.reaches(daily):
+            over += (_Excess(scope, self._days, day, daily, action),)
+        return over
+
+    def _meet(self, over: tuple[_Excess, ...], time: float, *, finetuned: bool) -> bool:
         """What the strictest of the exceeded limits wants: whether the request is taken from the fine-tune.
 
         Raises BudgetSpent.
@@ -144,24 +198,27 @@ class Budgets:
         # What is for the baseline anyway goes on.
         action = "reject" if "reject" in wanted else "baseline" if "baseline" in wanted and finetuned else "warn"
         for excess in over:
-            _tell(excess, time)
+            self._tell(excess, time)
             if excess.action == action:
                 self.exceeded[excess.scope, excess.windows.name, action] += 1
         if action == "reject":
             raise BudgetSpent(_rejection([excess for excess in over if excess.action == action], time))
         return action == "baseline"
 
-
-def _tell(excess: _Excess, time: float) -> None:
-    """Log it, once in a window."""
-    scope, windows, window, limit, action = excess
-    if window.told != action:
+    def _tell(self, excess: _Excess, time: float) -> None:
+        """Log it, once in a window."""
+        scope, windows, window, limit, action = excess
+        if window.told == action:
+            return
         window.told = action
+        resets_at = windows.end(time)
         log.warning(
             "budget of %s, %s: %.6g of %g US dollars spent, %.6g reserved; until %s %s",
             scope, windows.name, window.spent + window.others, limit, window.reserved / NANO,
-            _utc(windows.end(time)), _HAPPENS[action],
+            _utc(resets_at), _HAPPENS[action],
         )  # fmt: skip
+        if self.on_exceeded is not None:
+            self.on_exceeded(BudgetExceeded(scope, windows.name, limit, resets_at, action, _HAPPENS[action]))
 
 
 def _rejection(over: list[_Excess], time: float) -> ErrorAnswer:

@@ -4,7 +4,6 @@ from proxy.budget.windows import NANO, Window
 from proxy.policy.snapshot import AgentPolicy, Price
 from proxy.wire.body import Body
 from proxy.wire.usage import BYTES_PER_TOKEN
-from proxy.words import Usage
 
 # Nothing writes longer answers: a `max_tokens` of a billion must not keep everybody else out.
 MOST_COMPLETION = 1_000_000
@@ -13,19 +12,22 @@ MOST_COMPLETION = 1_000_000
 class Reservation:
     """Closed exactly once."""
 
-    __slots__ = ("_amount", "_windows", "agent", "expected", "to_baseline")
+    __slots__ = ("_windows", "agent", "amount", "completion", "prompt", "to_baseline")
 
-    def __init__(self, agent: str, windows: list[Window], expected: Usage, *, to_baseline: bool) -> None:
+    def __init__(self, agent: str, windows: list[Window], prompt: int, completion: int, *, to_baseline: bool) -> None:
         self.agent = agent
-        self.expected = expected
+        self.prompt = prompt  # tokens, as expected
+        self.completion = completion
         self.to_baseline = to_baseline  # a spent budget has taken the fine-tune away
+        self.amount = 0  # nano-dollars
         self._windows = windows
-        self._amount = 0  # nano-dollars
 
     def hold(self, price: Price | None, billed: float) -> None:
         """Hold what the call of a model at `price` may cost, beside the US dollars `billed` so far."""
-        dollars = billed if price is None else billed + price.of(self.expected)
-        self._reserve(round(dollars * NANO))
+        nano = billed * NANO
+        if price is not None:  # dollars per million tokens are thousands of nano-dollars per token
+            nano += 1000 * (self.prompt * price.input + self.completion * price.output)
+        self._reserve(int(nano + 0.5))
 
     def close(self, cost: float) -> None:
         """Hold nothing any more: the request has cost so many US dollars, often none."""
@@ -34,20 +36,25 @@ class Reservation:
             window.spent += cost
 
     def _reserve(self, amount: int) -> None:
-        more = amount - self._amount
-        self._amount = amount
+        more = amount - self.amount
+        self.amount = amount
         for window in self._windows:
             window.reserved += more
 
 
-def expect(body: Body, agent: AgentPolicy, typical: int) -> Usage:
-    """The tokens that a request is going to use at most; where nothing limits its answer, `typical` ones."""
-    longest = _count(body, "max_completion_tokens") or _count(body, "max_tokens") or agent.max_tokens
-    completion = typical if longest is None else longest * (_count(body, "n") or 1)
-    return Usage(len(body.raw) // BYTES_PER_TOKEN, min(completion, MOST_COMPLETION), estimated=True)
+def expected_prompt(body: Body) -> int:
+    """The tokens that a request is going to be read as."""
+    return len(body.raw) // BYTES_PER_TOKEN
 
 
-def _count(body: Body, name: str) -> int | None:
-    """A member that is a positive integer; None where it is anything else, which the upstream will refuse."""
+def expected_completion(body: Body, agent: AgentPolicy, typical: float) -> int:
+    """The tokens that its answer is going to have at most; where nothing limits it, `typical` ones."""
+    longest = _count(body, "max_completion_tokens") or _count(body, "max_tokens") or agent.max_tokens or 0
+    completion = longest * (_count(body, "n") or 1) if longest else int(typical + 0.5)
+    return min(completion, MOST_COMPLETION)
+
+
+def _count(body: Body, name: str) -> int:
+    """A member that is a positive integer; 0 where it is anything else, which the upstream will refuse."""
     value = body.get(name)
-    return value if type(value) is int and value > 0 else None
+    return value if type(value) is int and value > 0 else 0

@@ -38,20 +38,28 @@ class Windows:
         self.name = name  # hour | day
         self._seconds = seconds
         self._open: dict[int, dict[str, Window]] = {}
+        self._latest: dict[str, Window] = {}  # those that were asked for last: of times from here …
+        self._from = self._until = 0.0  # … up to there
         self._others: Mapping[tuple[int, str], float] = {}
 
     def of(self, scope: str, time: float) -> Window:
         """A scope's window at Unix time `time`."""
+        if not self._from <= time < self._until:
+            self._turn_to(time)
+        window = self._latest.get(scope)
+        if window is None:
+            number = int(time // self._seconds)
+            window = self._latest[scope] = Window(self._others.get((number, scope), 0.0))
+        return window
+
+    def _turn_to(self, time: float) -> None:
         number = int(time // self._seconds)
-        scopes = self._open.get(number)
-        if scopes is None:
+        self._from, self._until = float(number * self._seconds), float((number + 1) * self._seconds)
+        if number not in self._open:
             if len(self._open) == 2:
                 del self._open[next(iter(self._open))]
-            scopes = self._open[number] = {}
-        window = scopes.get(scope)
-        if window is None:
-            window = scopes[scope] = Window(self._others.get((number, scope), 0.0))
-        return window
+            self._open[number] = {}
+        self._latest = self._open[number]
 
     def end(self, time: float) -> int:
         """Unix time at which the window of `time` is over."""

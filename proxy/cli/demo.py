@@ -56,7 +56,7 @@ async def _running(records: list[Record]) -> AsyncIterator[tuple[Stub, Service, 
     async with Stub(StubConfig(dialect=Dialect.MISTRAL)) as stub, Stub(StubConfig()) as openai:
         environment = {**os.environ, "SPLITLANE_STUB_URL": stub.url, "SPLITLANE_OPENAI_STUB_URL": openai.url}
         store = PolicyStore(default_policy_path({"GENESIS_ENV": "demo"}), environment)
-        service = Service(store, LOCAL, LOCAL, (records.append,))
+        service = Service(store, LOCAL, LOCAL, (records.extend,))
         await service.start()
         try:
             yield stub, service, store.active.policy

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
 
-from proxy.admin.policy import TOKEN_VARIABLE
+from proxy.admin.answers import TOKEN_VARIABLE
 from proxy.listener.service import Service
 from proxy.policy.address import parse_address
 from proxy.policy.load import default_policy_path

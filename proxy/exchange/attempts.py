@@ -6,10 +6,11 @@ Everything here happens before the commit point.
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Collection
 from email.utils import parsedate_to_datetime
 from random import uniform
 
+from proxy.exchange.brake import Brakes, BrakeState
 from proxy.exchange.breaker import Breaker, RetryBudget
 from proxy.exchange.call import CallState
 from proxy.exchange.classify import BREAKING, RETRYABLE, judge
@@ -34,12 +35,13 @@ BACKOFF = 0.25
 
 
 class Attempts:
-    """Calls targets; owns what outlives a request: breakers and the retry budget."""
+    """Calls targets; owns what outlives a request: breakers, brakes and the retry budget."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, pools: Pools) -> None:
         self._loop = loop
         self._pools = pools
         self._breakers: dict[tuple[str, str], Breaker] = {}
+        self.brakes = Brakes()
         self._retries = RetryBudget()
 
     def breaker(self, target: Target) -> Breaker:
@@ -50,10 +52,11 @@ class Attempts:
             breaker = self._breakers[key] = Breaker()
         return breaker
 
-    def keep(self, agents: Iterable[AgentPolicy]) -> None:
+    def keep(self, agents: Collection[AgentPolicy]) -> None:
         """These are the policy's agents from now on: breakers of other fine-tunes are forgotten."""
         current = {(agent.finetuned.upstream.name, agent.finetuned.model) for agent in agents}
         self._breakers = {key: breaker for key, breaker in self._breakers.items() if key in current}
+        self.brakes.keep(agents)
 
     def answer(self, call: CallState) -> Awaitable[Reply]:
         """The reply that is to be committed: sound, or the last one there will be."""
@@ -61,14 +64,17 @@ class Attempts:
         self._retries.deposit(fallback.retry_budget_ratio, fallback.retry_budget_min)
         agent = call.agent
         assert agent is not None
-        if call.decision.variant is _BASELINE or call.fallback is not None:  # a spent budget wants the baseline
+        if call.fallback is not None:  # a brake or a spent budget wants the baseline
+            return self._target(call, agent.baseline, fallback.retry_baseline)
+        if call.decision.variant is _BASELINE:
+            call.brake = self.brakes.of(agent)
             return self._target(call, agent.baseline, fallback.retry_baseline)
         return self._with_fallback(call, agent, fallback)
 
     async def _with_fallback(self, call: CallState, agent: AgentPolicy, fallback: FallbackPolicy) -> Reply:
         if call.body is not None and agent.finetuned.upstream.dialect is not agent.baseline.upstream.dialect:
             call.body.members()  # a body that cannot be adapted is refused now, not at the fallback
-        reply = await self._finetuned(call, agent.finetuned)
+        reply = await self._finetuned(call, agent)
         failure = reply.failure
         if failure is None or not fallback.enabled or failure not in fallback.on:
             return reply
@@ -80,13 +86,16 @@ class Attempts:
         if call.reservation is not None:
             call.reservation.hold(agent.baseline.price, call.cost)
         log.warning("%s: %s failed (%s), %s answers", agent.name, agent.finetuned.model, failure, agent.baseline.model)
-        return await self._target(call, agent.baseline, fallback.retry_baseline)
+        rescued = await self._target(call, agent.baseline, fallback.retry_baseline)
+        self.brakes.of(agent).rescued(rescued.failure, call.decision.bucket, self._loop.time(), call.policy.brake)
+        return rescued
 
-    async def _finetuned(self, call: CallState, target: Target) -> Reply:
-        fallback = call.policy.fallback
+    async def _finetuned(self, call: CallState, agent: AgentPolicy) -> Reply:
+        fallback, target = call.policy.fallback, agent.finetuned
         breaker = self.breaker(target)
         if fallback.enabled and not breaker.allow(self._loop.time()):
             return self._unsent(call, target, Failure.BREAKER_OPEN)
+        call.brake = self.brakes.of(agent)
         call.breaker = breaker
         call.probe = breaker.is_open
         reply = await self._target(call, target, fallback.retry_finetuned)
@@ -95,7 +104,12 @@ class Attempts:
         return reply
 
     def conclude(self, call: CallState, failure: Failure | None) -> None:
-        """Tell the fine-tune's breaker how the call ended: for a stream, that is after the relay."""
+        """Tell brake and breaker how the call of its first target ended: for a stream, that is after the relay."""
+        brake, call.brake = call.brake, None
+        attempts = call.attempts
+        if brake is not None and attempts:
+            # Of several attempts the first has failed; of one, how it ended may be known since it was noted.
+            self._weigh(call, brake, failure if len(attempts) == 1 else attempts[0].failure)
         breaker, call.breaker = call.breaker, None
         if breaker is None or (breaker.is_open and not call.probe):
             return  # a call from before the opening knows less than what opened the breaker
@@ -105,6 +119,19 @@ class Attempts:
             breaker.abandoned()
         else:
             breaker.succeeded()
+
+    def _weigh(self, call: CallState, brake: BrakeState, failure: Failure | None) -> None:
+        """`failure` of the first attempt; None: it succeeded."""
+        variant, _, bucket = call.decision
+        if failure is None and variant is _BASELINE:
+            brake.baseline_answered()
+        elif failure is not None or brake.cusum.total:
+            policy = call.policy.brake
+            now = self._loop.time()
+            if variant is _BASELINE:
+                brake.baseline(failure, bucket, now, policy)
+            elif brake.finetuned(failure, bucket, now, policy):
+                self.brakes.trip(brake, call.request_id, now, policy)
 
     async def _target(self, call: CallState, target: Target, retries: int) -> Reply:
         """One call, and up to `retries` more to the same target."""
@@ -134,7 +161,7 @@ class Attempts:
                 await send_fresh(pool, request, reply, total, loop)
             failure = reply.failure
             if failure is None:
-                failure = reply.failure = _judge(reply)
+                failure = reply.failure = judge_held(reply)
             call.concluded(reply.status, failure)
             if failure not in RETRYABLE or not retries:
                 return reply
@@ -178,7 +205,7 @@ def _prepare(call: CallState, target: Target) -> tuple[bytes, bool]:
     return head + new_body, usage_injected
 
 
-def _judge(reply: Reply) -> Failure | None:
+def judge_held(reply: Reply) -> Failure | None:
     """What the answer means, where no failure in transit has told already."""
     if reply.is_stream:
         # Neither content nor an error in all that was held: pings, or nothing.

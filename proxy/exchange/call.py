@@ -5,6 +5,7 @@ from hashlib import blake2b
 from random import getrandbits
 
 from proxy.budget.reservation import Reservation
+from proxy.exchange.brake import BrakeState
 from proxy.exchange.breaker import Breaker
 from proxy.exchange.client import Client
 from proxy.exchange.reply import Reply
@@ -49,6 +50,7 @@ class CallState:
     stream = False
     reservation: Reservation | None = None  # until it settles; None: no budget holds for it
     breaker: Breaker | None = None  # of the fine-tune, while its outcome is open
+    brake: BrakeState | None = None  # of the agent, while its first attempt's outcome is open
     probe = False  # the one call that an open breaker lets through
     reply: Reply | None = None  # the latest
     target: Target | None = None  # who is asked, or was last; None: nobody, or pass-through
@@ -71,7 +73,7 @@ class CallState:
         self.client = client
         self.started = time.perf_counter()
         self.time = time.time()
-        self.request_id = _ids.new(self.time)
+        self.request_id = new_id(self.time)
         self.path = client.target
         self.attempts: list[Attempt] = []
 
@@ -96,23 +98,13 @@ class CallState:
         reply, target, attempts = self.reply, self.target, self.attempts
         if reply is None or target is None or not attempts or attempts[-1].usage is not None:
             return
-        usage = reply.usage
-        if usage is None or usage.estimated:
-            usage = self._estimated(reply, usage)
-            if usage is None:
-                return
+        usage = used(reply, 0 if self.body is None else len(self.body.raw))
+        if usage is None:
+            return
         cost = 0.0 if target.price is None else target.price.of(usage)
         self.cost += cost
         upstream, model, status, failure, started, seconds, _, _, span = attempts[-1]
         attempts[-1] = Attempt(upstream, model, status, failure, started, seconds, usage, cost, span)
-
-    def _estimated(self, reply: Reply, usage: Usage | None) -> Usage | None:
-        """An answer without usage has been billed all the same: about four bytes a token."""
-        if usage is None and (reply.answer is None or reply.failure is not None):
-            return None
-        prompt = 0 if self.body is None else len(self.body.raw) // BYTES_PER_TOKEN
-        completion = len(reply.held) // BYTES_PER_TOKEN if usage is None else usage.completion
-        return Usage(prompt, completion, estimated=True)
 
     def added_fields(self) -> bytes:
         """Our own response headers, as known now."""
@@ -161,6 +153,20 @@ class CallState:
             self.adapted,
             self.trace,
         )
+
+
+def used(reply: Reply, size: int) -> Usage | None:
+    """The tokens that a request of `size` bytes used; None where nothing was billed, as far as anybody knows.
+
+    An answer without usage has been billed all the same: about four bytes a token.
+    """
+    usage = reply.usage
+    if usage is not None and not usage.estimated:
+        return usage
+    if usage is None and (reply.answer is None or reply.failure is not None):
+        return None
+    completion = len(reply.held) // BYTES_PER_TOKEN if usage is None else usage.completion
+    return Usage(size // BYTES_PER_TOKEN, completion, estimated=True)
 
 
 def _sum(attempts: list[Attempt]) -> Usage | None:
@@ -225,3 +231,8 @@ class RequestIds:
 
 
 _ids = RequestIds()
+
+
+def new_id(now: float) -> str:
+    """A request's id, at Unix time `now`."""
+    return _ids.new(now)

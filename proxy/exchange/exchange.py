@@ -14,6 +14,7 @@ from proxy.exchange.feedback import take_feedback
 from proxy.exchange.intake import Buffered, read_body, whole_body
 from proxy.exchange.passthrough import pass_through
 from proxy.exchange.reply import Reply
+from proxy.exchange.shadow import Shadow
 from proxy.exchange.trace import begin_trace
 from proxy.ledger import FeedbackSink, Sink
 from proxy.outbox import Outbox
@@ -41,7 +42,7 @@ _CODING = bad_request("the only transfer coding supported is `chunked`")
 
 
 class Exchange:
-    """Serves requests; owns what outlives them: pools, breakers, counters of what is in flight."""
+    """Serves requests; owns what outlives them: pools, breakers, brakes, counters of what is in flight."""
 
     def __init__(
         self, policy: Policy, sinks: tuple[Sink, ...], loop: asyncio.AbstractEventLoop, outbox: Outbox
@@ -52,11 +53,12 @@ class Exchange:
         self.attempts = Attempts(loop, self.pools)
         self.budgets = Budgets()
         self.buffered = Buffered()
+        self.shadow = Shadow(policy, loop, outbox, self.budgets, self.buffered)
         self.in_flight = 0
         self._sorter_policy: IdentityPolicy | None = None
         self._sorter = RequestSorter(frozenset(), forward=False)
         self._settled: list[CallState] = []
-        self.sinks = sinks  # who gets each record
+        self.sinks = sinks  # who gets the records
         self.feedback: FeedbackSink | None = None  # None: there is no store
         self.unit_key = b""  # hashes users in records; empty: it does not
         self.trace_share: float | None = None  # of the requests whose caller does not decide; None: tracing is off
@@ -117,6 +119,7 @@ class Exchange:
         self.policy = policy
         self.pools.keep(policy.upstreams.values())
         self.attempts.keep(policy.agents.values())
+        self.shadow.keep(policy)
         self.budgets.keep({agent.name for agent in policy.agents.values()})
 
     def refuse(self, client: Client, answer: ErrorAnswer) -> None:
@@ -204,8 +207,13 @@ class Exchange:
         self.in_flight += 1
         call.admitted = True
         agent, body = call.agent, call.body
-        if agent is not None and agent.budgeted and body is not None:
-            finetuned = call.decision.variant is Variant.FINETUNED
+        if agent is None or body is None:
+            return
+        finetuned = call.decision.variant is Variant.FINETUNED
+        if finetuned and agent.name in self.attempts.brakes.tripped:
+            call.fallback = Failure.BRAKE
+            finetuned = False
+        if agent.budgeted:
             call.reservation = held = self.budgets.admit(call.policy, agent, body, call.time, finetuned=finetuned)
             if held.to_baseline:
                 call.fallback = Failure.BUDGET
@@ -248,7 +256,7 @@ class Exchange:
         if call.asked:  # cut off while it waited
             call.concluded(0 if reply is None else reply.status, call.failure)
         call.bill()
-        if call.breaker is not None:
+        if call.brake is not None or call.breaker is not None:
             self.attempts.conclude(call, call.failure)
         if call.reservation is not None:
             usage = call.attempts[-1].usage if call.failure is None and call.attempts else None
@@ -257,6 +265,8 @@ class Exchange:
         self.buffered.total -= call.buffered
         if call.admitted:
             self.in_flight -= 1
+        if (agent := call.agent) is not None and agent.shadow is not None:
+            self.shadow.offer(call, agent, agent.shadow, self.in_flight)
         call.body = None
         call.latency = time.perf_counter() - call.started
         settled = self._settled
@@ -267,11 +277,10 @@ class Exchange:
     def flush(self) -> None:
         """Hand the records of settled requests to the sinks."""
         settled, self._settled = self._settled, []
-        sinks = self.sinks
-        for call in settled:
-            record = call.record(self.unit_key)
-            for sink in sinks:
-                sink(record)
+        if settled:
+            records = [call.record(self.unit_key) for call in settled]
+            for sink in self.sinks:
+                sink(records)
 
 
 def _seconds(value: bytes) -> float:

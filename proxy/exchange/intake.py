@@ -1,5 +1,7 @@
 """Step 1: a request's body, within the limits."""
 
+from collections.abc import Callable
+
 from proxy.exchange.call import CallState, Refusal
 from proxy.policy.snapshot import LimitsPolicy
 from proxy.wire.errors import bad_request, failure_answer
@@ -9,15 +11,19 @@ from proxy.words import Failure
 class Buffered:
     """The bytes of all bodies in flight, under one limit; a call gives its share back when it settles."""
 
-    __slots__ = ("total",)
+    __slots__ = ("give_way", "lent", "total")
 
     def __init__(self) -> None:
         self.total = 0
+        self.lent = 0  # those of the total that copies for a shadow hold
+        self.give_way: Callable[[], None] | None = None  # … and who makes them let go
 
     def hold(self, call: CallState, size: int, limits: LimitsPolicy) -> None:
         """Account for `size` more bytes of a call.  Raises Refusal where they do not fit."""
         if call.buffered + size > limits.max_body:
             raise too_large(limits)
+        if self.total + size > limits.max_buffered and self.lent and self.give_way is not None:
+            self.give_way()
         if self.total + size > limits.max_buffered:
             raise Refusal(failure_answer(Failure.OVERLOAD), Failure.OVERLOAD)
         call.buffered += size

@@ -7,6 +7,8 @@ not to the client.
 from proxy.policy.snapshot import UpstreamPolicy
 from proxy.wire.headers import RequestHeaders
 
+_NOBODY = RequestHeaders(b"Accept: application/json\r\nContent-Type: application/json\r\n", {}, 0)
+
 
 def request_head(
     method: bytes,
@@ -29,3 +31,12 @@ def request_head(
         encoding,
         framing,
     )
+
+
+def copy_head(path: bytes, upstream: UpstreamPolicy, size: int) -> bytes:
+    """`request_head` of a copy, whose body has `size` bytes.
+
+    No field of the client's goes along: a key for idempotence or a trace is for one request, and its credentials
+    are not for what it has not asked for.
+    """
+    return request_head(b"POST", path, _NOBODY, upstream, b"Content-Length: %d\r\n" % size, b"identity")

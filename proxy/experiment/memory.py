@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import orjson
 
+from proxy.experiment.actions import MOVES
 from proxy.experiment.evidence import Hold
 from proxy.ledger.database import Answer, Database
 
@@ -36,15 +37,20 @@ def history(database: Database, agent: str | None = None, limit: int = 100) -> l
     return [_decision(row) for row in database.execute(_HISTORY.format(where), (*parameters, limit))]
 
 
+def moved_to(database: Database, agent: str, salt: str, percentage: float) -> float | None:
+    """Unix seconds of the latest decision that set this percentage; None: there is none."""
+    ((time,),) = database.execute(_MOVED, (agent, salt, percentage, *map(str, MOVES)))
+    return None if time is None else float(time)
+
+
 def put_hold(database: Database, agent: str, hold: Hold, actor: str) -> None:
-    """Keep the ramp from moving; a failure is not replaced by a pause."""
+    """Keep the ramp from moving; in place of what held it before."""
     database.execute(_HOLD, (agent, *hold, actor))
 
 
-def lift_hold(database: Database, agent: str, kind: str | None = None) -> Hold | None:
-    """Let the ramp move again, where the hold is of that kind; what held it."""
-    kinds = ("paused", "failed") if kind is None else (kind, kind)
-    rows = database.execute(_LIFT, (agent, *kinds))
+def lift_hold(database: Database, agent: str) -> Hold | None:
+    """Let the ramp move again; what held it."""
+    rows = database.execute(_LIFT, (agent,))
     return Hold(*rows[0]) if rows else None
 
 
@@ -79,12 +85,15 @@ def _decision(row: Answer) -> Decision:
 _COLUMNS = "id, time, agent, salt, percentage, action, target, reasons, actor, evidence"
 _RECORD = f"INSERT INTO decisions ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"
 _HISTORY = f"SELECT {_COLUMNS} FROM decisions {{}} ORDER BY time DESC, id DESC LIMIT ?"
+_MOVED = (
+    "SELECT max(time) FROM decisions WHERE agent = ? AND salt = ? AND target = ?"
+    f" AND action IN ({', '.join('?' * len(MOVES))})"
+)
 _HOLD = (
     "INSERT INTO holds (agent, kind, reason, time, actor) VALUES (?, ?, ?, ?, ?) ON CONFLICT (agent) DO UPDATE SET"
     " kind = excluded.kind, reason = excluded.reason, time = excluded.time, actor = excluded.actor"
-    " WHERE holds.kind <> 'failed'"
 )
-_LIFT = "DELETE FROM holds WHERE agent = ? AND kind IN (?, ?) RETURNING kind, reason, time"
+_LIFT = "DELETE FROM holds WHERE agent = ? RETURNING kind, reason, time"
 _LOOK = (
     "INSERT INTO looks (agent, salt, name, p) VALUES (?, ?, ?, ?) ON CONFLICT (agent, salt, name) DO UPDATE SET"
     " p = excluded.p WHERE excluded.p < looks.p"

@@ -1,8 +1,9 @@
 """Where a request's record goes, and how it is kept."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from proxy.words import Feedback, Record
 
-Sink = Callable[[Record], None]  # a plain call that neither blocks nor raises
-FeedbackSink = Callable[[Feedback], None]  # likewise
+# Who takes records, some at a time: a plain call that neither blocks nor raises.
+Sink = Callable[[Sequence[Record]], None]
+FeedbackSink = Callable[[Feedback], None]  # likewise, one at a time

@@ -9,6 +9,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
@@ -39,7 +40,13 @@ HOPELESS = 0.3
 SOONEST, LATEST = 0.2, 5.0
 
 
-_Sent = tuple[str, list[bytes], list[bytes], list[Command]]  # a batch as it is sent
+class _Sent(NamedTuple):
+    """A batch that is not reported as written."""
+
+    batch: Message
+    rows: int
+    ratings: int
+    commands: list[Command]
 
 
 class Ledger:
@@ -61,7 +68,7 @@ class Ledger:
         self._on_spent = on_spent
         self._proxy = secrets.token_hex(8)  # this life of this process
         self._records = Queue()
-        self.settle = Packer(self._records, MAX_BATCH, self.send).settle  # keeps a record, or counts that it is dropped
+        self.take = Packer(self._records, MAX_BATCH, self.send).take  # keeps records, or counts that they are dropped
         self._feedback = Queue(max_rows=MAX_FEEDBACK)
         self._joined = self._unknown = 0
         self._braking = Braking(on_brakes)
@@ -96,7 +103,11 @@ class Ledger:
         while keeper is not None and len(self._sent) < WINDOW and (len(records) or len(feedback) or len(braking)):
             self._batches += 1
             name = f"{self._proxy}-{self._batches}"
-            batch = self._sent[name] = (name, records.take(MAX_BATCH), feedback.take(MAX_BATCH), braking.take())
+            blocks, rows = records.take(MAX_BATCH)
+            rated, ratings = feedback.take(MAX_BATCH)
+            commands = braking.take()
+            batch = (name, blocks, rated, commands)
+            self._sent[name] = _Sent(batch, rows, ratings, commands)
             keeper.send(batch)
 
     async def follow(self, store: StorePolicy, level: str) -> None:
@@ -157,7 +168,7 @@ class Ledger:
             return
         self._keeper = keeper
         keeper.send((store.url, store.retention, store.unit_key, self._proxy, self._level))
-        for batch in self._sent.values():
+        for batch, *_ in self._sent.values():
             keeper.send(batch)
 
     async def _end(self) -> None:
@@ -202,9 +213,9 @@ class Ledger:
                     _, sent, rated, commands = self._sent.pop(name)
                     self._braking.written(commands)
                     self._records.written += rows
-                    self._records.lost += len(sent) - rows
+                    self._records.lost += sent - rows
                     self._feedback.written += feedback
-                    self._feedback.lost += len(rated) - feedback
+                    self._feedback.lost += rated - feedback
                 if len(self._records) >= MAX_BATCH or len(self._braking):
                     self.send()
             case ("spent", dict(spent)):

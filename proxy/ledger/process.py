@@ -47,8 +47,8 @@ class Pipe:
             self._read()
         if not self._messages:
             return None
-        name, rows, feedback, commands = self._messages.popleft()
-        return Batch(name, list(map(unpack, rows)), feedback, commands)
+        name, blocks, feedback, commands = self._messages.popleft()
+        return Batch(name, [row for block in blocks for row in unpack(block)], feedback, commands)
 
     def wait(self, seconds: float) -> None:
         if not self._messages and not self.ended:
@@ -97,7 +97,7 @@ class Answers:
             log.debug("the proxy is gone")
 
 
-def _give_way() -> None:
+def give_way() -> None:
     """Run when nobody else wants to: where there is one core, requests come first, and the proxy's queue holds."""
     os.nice(19)
     if sys.platform == "linux":
@@ -109,7 +109,7 @@ def main() -> None:
     """Write what comes until its end."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the end is the proxy's to tell
-    _give_way()
+    give_way()
     pipe = Pipe()
     first = pipe.first()
     if first is None:

@@ -1,11 +1,13 @@
 """Rows on their way from the requests to the writer, within bounds.  Pure.
 
+They come and go in blocks: bytes that stand for one row or several.
+
 `enqueued = written + dropped + queued` at every moment.  What does not fit is dropped and counted; it
 never waits.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from proxy.ledger.row import pack
 from proxy.words import Record
@@ -16,15 +18,17 @@ MAX_BYTES = 64 * 1024 * 1024
 
 
 class Queue:
-    """Rows as bytes."""
+    """Blocks of rows."""
 
-    __slots__ = ("_held", "_rows", "enqueued", "lost", "max_bytes", "max_rows", "refused", "written")
+    __slots__ = ("_blocks", "_held", "_rows", "enqueued", "lost", "max_bytes", "max_rows", "refused", "written")
 
     def __init__(self, max_rows: int = MAX_ROWS, max_bytes: int = MAX_BYTES) -> None:
         self.max_rows = max_rows
         self.max_bytes = max_bytes
-        self._rows: deque[bytes] = deque()
-        self._held = 0  # bytes of what is still here
+        self._blocks: deque[tuple[bytes, int]] = deque()  # … and how many rows each is
+        self._rows = 0  # that are still here
+        self._held = 0  # bytes of them
+        # All in rows:
         self.enqueued = 0
         self.refused = 0  # there was no room
         self.written = 0
@@ -46,26 +50,35 @@ class Queue:
         return self._held
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return self._rows
 
-    def put(self, row: bytes) -> int:
-        """Add a row, or drop it; how many rows there are."""
-        self.enqueued += 1
-        rows = self._rows
-        size = len(row)
-        if len(rows) >= self.max_rows or self._held + size > self.max_bytes:
-            self.refused += 1
+    def put(self, block: bytes, rows: int = 1) -> int:
+        """Add a block of `rows`, or drop it; how many rows there are."""
+        self.enqueued += rows
+        size = len(block)
+        if self._rows + rows > self.max_rows or self._held + size > self.max_bytes:
+            self.refused += rows
         else:
+            self._rows += rows
             self._held += size
-            rows.append(row)
-        return len(rows)
+            self._blocks.append((block, rows))
+        return self._rows
 
-    def take(self, most: int) -> list[bytes]:
-        """The oldest rows, which from now on are the taker's to write or to lose."""
-        rows = self._rows
-        taken = [rows.popleft() for _ in range(min(most, len(rows)))]
-        self._held -= sum(map(len, taken))
-        return taken
+    def take(self, most: int) -> tuple[list[bytes], int]:
+        """The oldest blocks, of `most` rows or of one block, and how many rows they are.
+
+        From now on they are the taker's to write or to lose.
+        """
+        blocks = self._blocks
+        taken: list[bytes] = []
+        number = 0
+        while blocks and (not taken or number + blocks[0][1] <= most):
+            block, rows = blocks.popleft()
+            taken.append(block)
+            number += rows
+            self._held -= len(block)
+        self._rows -= number
+        return taken, number
 
 
 class Packer:
@@ -79,7 +92,7 @@ class Packer:
         self._whole = whole
         self._full = full
 
-    def settle(self, record: Record) -> None:
-        """Keep a record; where there is no room, it is counted as dropped."""
-        if self._queue.put(pack(record)) >= self._whole:
+    def take(self, records: Sequence[Record]) -> None:
+        """Keep records; where there is no room, they are counted as dropped."""
+        if self._queue.put(pack(records), len(records)) >= self._whole:
             self._full()

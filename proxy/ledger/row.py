@@ -1,11 +1,13 @@
 """A record as the store's row: a plain tuple in the order of `COLUMNS`, and one for each attempt.  Pure.
 
-What waits for the writer is packed: bytes of known size, a fifth of what the tuples take, and nothing
-that the garbage collector would ever look at.
+What waits for the writer is packed, some records at a time: bytes of known size, a fraction of what the tuples
+take, and nothing that the garbage collector would ever look at.  What can be derived, the writer derives.
 """
 
 import marshal
+from collections.abc import Sequence
 from math import log
+from typing import Any
 
 from proxy.words import Attempt, Failure, Record
 
@@ -15,7 +17,7 @@ FIRST_BIN = 0.001  # seconds: the upper bound of bin 0
 _LOG_GROWTH = log(BIN_GROWTH)
 
 # What takes a request from the fine-tune before it can fail is none of its failures.
-_NOT_THE_MODELS = (None, Failure.BUDGET, Failure.BRAKE)
+_NOT_THE_MODELS = ("", Failure.BUDGET, Failure.BRAKE)
 
 # Name and SQL type, in order.  Text is empty, never null, where there is nothing to say.
 COLUMNS = (
@@ -71,22 +73,71 @@ Values = tuple[str | int | float | None, ...]
 Row = tuple[Values, tuple[Values, ...]]  # what is kept of a record, and of each of its attempts
 
 
-def pack(record: Record) -> bytes:
-    """The record's row as bytes."""
-    return marshal.dumps(row_of(record))
+def pack(records: Sequence[Record]) -> bytes:
+    """What is kept of the records, as bytes; values that they share are in them once."""
+    return marshal.dumps([_kept(record) for record in records])
 
 
-def unpack(packed: bytes) -> Row:
-    """The row that was packed, by the same interpreter."""
-    row: Row = marshal.loads(packed)  # noqa: S302 our own
-    return row
+def unpack(packed: bytes) -> list[Row]:
+    """The rows of the records that were packed, by the same interpreter."""
+    return [_row(kept) for kept in marshal.loads(packed)]  # noqa: S302 our own
 
 
 def row_of(record: Record) -> Row:
     """The row; what it holds is text the policy chose, numbers, and ids that were cleaned before."""
+    return _row(_kept(record))
+
+
+def _kept(record: Record) -> tuple[Any, ...]:
+    """What a row is made of, in plain types: all that the event loop does for it.
+
+    Numbers are taken apart and made again on their way (mypyc), which helps: marshal looks up whatever somebody
+    else holds too, as something that may come twice.
+    """
     (request_id, time, route, agent, (variant, assignment, bucket), percentage, salt, policy, served, status, failure,
      fallback, attempts, latency, _, ttft, usage, cost, response_id, unit, stream, _, _) = record  # fmt: skip
     prompt, completion, cached, reasoning, estimated = (0, 0, 0, 0, False) if usage is None else usage
+    return (
+        request_id,
+        time,
+        route,
+        agent,
+        str(variant),  # marshal knows no kinds of text of our own
+        str(assignment),
+        bucket,
+        percentage,
+        salt,
+        policy,
+        served,
+        status,
+        "" if failure is None else str(failure),
+        "" if fallback is None else str(fallback),
+        [_tried(attempt) for attempt in attempts],
+        latency,
+        ttft,
+        prompt,
+        completion,
+        cached,
+        reasoning,
+        estimated,
+        cost,
+        response_id,
+        unit,
+        stream,
+    )
+
+
+def _tried(attempt: Attempt) -> Values:
+    upstream, model, status, failure, started, seconds, usage, cost, _ = attempt
+    prompt, completion = (0, 0) if usage is None else (usage.prompt, usage.completion)
+    failed = "" if failure is None else str(failure)
+    return (upstream, model, status, failed, started, seconds, prompt, completion, cost)
+
+
+def _row(kept: tuple[Any, ...]) -> Row:
+    (request_id, time, route, agent, variant, assignment, bucket, percentage, salt, policy, served, status, failure,
+     fallback, attempts, latency, ttft, prompt, completion, cached, reasoning, estimated, cost, response_id, unit,
+     stream) = kept  # fmt: skip
     streamed = ttft >= 0
     columns = (
         request_id,
@@ -99,13 +150,13 @@ def row_of(record: Record) -> Row:
         percentage,
         salt,
         policy,
-        str(assignment),  # a database takes its time with kinds of text of our own
-        str(variant),
+        assignment,
+        variant,
         served,
         status,
-        "" if failure is None else str(failure),
-        "" if fallback is None else str(fallback),
-        int(failure is None and len(attempts) == 1 and fallback in _NOT_THE_MODELS),
+        failure,
+        fallback,
+        int(not failure and len(attempts) == 1 and fallback in _NOT_THE_MODELS),
         latency,
         bin_of(latency),
         ttft if streamed else None,
@@ -120,14 +171,7 @@ def row_of(record: Record) -> Row:
         response_id,
         len(attempts),
     )
-    return (columns, tuple([_tried(request_id, number, attempt) for number, attempt in enumerate(attempts, 1)]))
-
-
-def _tried(request_id: str, number: int, attempt: Attempt) -> Values:
-    upstream, model, status, failure, started, seconds, usage, cost, _ = attempt
-    prompt, completion = (0, 0) if usage is None else (usage.prompt, usage.completion)
-    failed = "" if failure is None else str(failure)
-    return (request_id, number, upstream, model, status, failed, started, seconds, prompt, completion, cost)
+    return (columns, tuple([(request_id, number, *tried) for number, tried in enumerate(attempts, 1)]))
 
 
 def bin_of(seconds: float) -> int:

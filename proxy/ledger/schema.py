@@ -4,7 +4,8 @@
 - `rollups`, `hours`, `reasons` and `bins` are sums over them, made in the same transaction.  They are
   additive: rows of several proxies, or of two databases, merge by adding them up.
 - `exposures` and `visits` count people: who was first seen in a stage, and who came in an hour.
-- `spend` is money by hour and proxy, which budgets are shared and survive a restart by.
+- `spend` is money by hour and proxy, which budgets are shared and survive a restart by.  A shadow's stands
+  apart, under its agent's name and `/shadow`.
 - `batches` names what has been written, so that a batch that is sent again counts once.
 - `rejected` keeps rows that the database would not take.
 - `stages` says when a stage began, and what was frozen for it.

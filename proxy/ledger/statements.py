@@ -6,6 +6,7 @@ in a circle.
 """
 
 from proxy.ledger.row import ATTEMPT_COLUMNS, COLUMNS
+from proxy.words import OF_SHADOW
 
 _NAMES = [name for name, _ in COLUMNS]
 
@@ -25,6 +26,8 @@ NAME_BATCH = "INSERT INTO batches (id, time) VALUES (?, ?) ON CONFLICT (id) DO N
 _REQUESTS = ", ".join(name for name in _NAMES if name not in ("latency_bin", "ttft_bin"))
 _ATTEMPTS = ", ".join(name for name, _ in ATTEMPT_COLUMNS)
 _COMPARED = "route = 'chat' AND bucket >= 0 AND assignment IN ('finetuned', 'baseline')"
+# By hour, each under its assignment: a shadow's is its own.
+_COUNTED = "route IN ('chat', 'shadow')"
 _OK = "sum(CASE WHEN failure = '' THEN 1 ELSE 0 END)"
 _FALLBACKS = "sum(CASE WHEN fallback <> '' THEN 1 ELSE 0 END)"
 # A spent budget and a brake take a request from the fine-tune before it can fail.
@@ -81,14 +84,14 @@ def _spread() -> tuple[str, ...]:
                 "rated": "0",
                 "score": "0",
             },
-            "route = 'chat'",
+            _COUNTED,
         ),
         *(
-            _counted("reasons", kind, "reason", kind, f"route = 'chat' AND {kind} <> ''")
+            _counted("reasons", kind, "reason", kind, f"{_COUNTED} AND {kind} <> ''")
             for kind in ("failure", "fallback")
         ),
-        _counted("bins", "latency", "bin", "latency_bin", "route = 'chat'"),
-        _counted("bins", "ttft", "bin", "ttft_bin", "route = 'chat' AND ttft IS NOT NULL"),
+        _counted("bins", "latency", "bin", "latency_bin", _COUNTED),
+        _counted("bins", "ttft", "bin", "ttft_bin", f"{_COUNTED} AND ttft IS NOT NULL"),
         VISITS,
         STAGES,
     )
@@ -115,8 +118,9 @@ STAGES = (
 )
 # Takes this process's name.
 ADD_SPEND = (
-    "INSERT INTO spend (hour, agent, proxy, cost) SELECT hour, agent, ?, sum(cost) FROM batch WHERE cost > 0"
-    " GROUP BY hour, agent ORDER BY hour, agent"
+    "INSERT INTO spend (hour, agent, proxy, cost)"
+    f" SELECT hour, CASE route WHEN 'shadow' THEN agent || '{OF_SHADOW}' ELSE agent END, ?, sum(cost)"
+    " FROM batch WHERE cost > 0 GROUP BY 1, 2 ORDER BY 1, 2"
     " ON CONFLICT (hour, agent, proxy) DO UPDATE SET cost = spend.cost + excluded.cost"
 )
 # Takes the first hour, and this process's name: what the others spent, and what we did in earlier lives.

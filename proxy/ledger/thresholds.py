@@ -1,9 +1,9 @@
 """What is slow, and where a tail is cut: frozen from the baseline when a stage begins.
 
-`tau` is the baseline's 95th percentile of latency when the rollout began, one for all stages of a salt; the caps
-are its 99.5th percentiles of latency and cost when the stage began (STATISTICS.md D, E).  What came before the
-freezing is looked at again, request by request, while nobody writes: when it happens makes no difference to the
-sums.
+`tau` is the 95th percentile of the latency of the baseline's answers when the rollout began, one for all stages
+of a salt; the caps are their 99.5th percentiles of latency and cost when the stage began (STATISTICS.md D, E).  What
+came before the freezing is looked at again, request by request, while nobody writes: when it happens makes no
+difference to the sums.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from math import ceil
 from proxy.ledger.database import Answer, Database
 from proxy.ledger.retention import id_bound
 
-# Requests of the baseline that the percentiles are taken from, at most.
+# Answered requests of the baseline that the percentiles are taken from, at most.
 SAMPLE = 20_000
 # How many there must be; and how many will do for a stage that is older than a day.
 ENOUGH = 1_000
@@ -54,8 +54,8 @@ def _freeze(database: Database, waiting: Answer, sample: Sequence[Answer], now: 
     return True
 
 
-# As the index `requests_compared` has them.
-_BASELINE = "agent = {} AND assignment = 'baseline' AND route = 'chat' AND bucket >= 0"
+# As the index `requests_compared` has them; what failed took no time that an answer would, and cost nothing.
+_BASELINE = "agent = {} AND assignment = 'baseline' AND route = 'chat' AND bucket >= 0 AND failure = ''"
 # Where everybody is fine-tuned there is nothing to compare.
 _WAITING = f"""
 SELECT agent, salt, percentage, first_time FROM stages

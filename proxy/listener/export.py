@@ -52,7 +52,7 @@ class Export:
         if exporter is None:
             return
         if endpoint is not None:
-            self.sinks, self.trace_share = [exporter.settle], policy.observability.traces
+            self.sinks, self.trace_share = [exporter.take], policy.observability.traces
         _follow(exporter, policy)
 
     async def close(self) -> None:

@@ -9,14 +9,22 @@ from collections.abc import Iterator
 from aiohttp import web
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from proxy.admin.answers import Guard
 from proxy.admin.app import admin_app
+from proxy.admin.health import HealthRoutes
 from proxy.admin.policy import PolicyRoutes
+from proxy.admin.report import ReportRoutes
+from proxy.admin.reporter import Reporter
+from proxy.admin.rollout import RolloutRoutes
 from proxy.budget.metrics import budget_metrics
 from proxy.exchange.exchange import Exchange
+from proxy.exchange.shadow_metrics import shadow_metrics
 from proxy.ledger import Sink
 from proxy.ledger.ledger import Ledger
 from proxy.ledger.open import kind_of
+from proxy.listener.alarms import Alarms
 from proxy.listener.connection import Listener
+from proxy.listener.daily import DailyReport
 from proxy.listener.export import Export
 from proxy.outbox import Outbox
 from proxy.policy.load import LoadedPolicy
@@ -28,6 +36,7 @@ from proxy.telemetry.access import AccessLog
 from proxy.telemetry.lines import standard_error
 from proxy.telemetry.log import follow, log_lines
 from proxy.telemetry.metrics import Metrics, gauge
+from proxy.telemetry.recent import Recent
 
 log = logging.getLogger("splitlane.listener")
 
@@ -49,7 +58,7 @@ class Service:
     def __init__(
         self, store: PolicyStore, data: Address, admin: Address, sinks: tuple[Sink, ...] = (), token: str = ""
     ) -> None:
-        """`sinks`: who gets each record besides the metrics.
+        """`sinks`: who gets the records besides the metrics.
 
         `token`: what opens the admin routes that change something; empty: nothing does.
         """
@@ -58,14 +67,20 @@ class Service:
         self._data_address = data
         self._admin_address = admin
         self._given_sinks = sinks
-        self._token = token
+        self._guard = Guard(token)
         self._loop = asyncio.get_running_loop()
         self.metrics = Metrics(self._known_models, self._gauges)
         self._access = AccessLog(standard_error)
         self.export = Export(self.metrics)
         outbox = Outbox(self._loop)
-        self.exchange = Exchange(policy, (self.metrics.settle,), self._loop, outbox)
-        self.ledger = Ledger(self._loop, self._hash_users_with, self.exchange.budgets.others, lambda _: None)
+        self.exchange = Exchange(policy, (self.metrics.take,), self._loop, outbox)
+        self.alarms = Alarms(self.exchange, store)
+        self.ledger = self.alarms.ledger = Ledger(
+            self._loop, self._hash_users_with, self.exchange.budgets.others, self.alarms.hold
+        )
+        self._recent = Recent(self.metrics)
+        self._reporter = Reporter(store.path)
+        self._daily = DailyReport(self._reporter.write)
         store.on_swap = self._adopt
         self._known_cache: tuple[Policy, frozenset[str]] = (policy, _models(policy))
         self._listener = Listener(
@@ -108,12 +123,16 @@ class Service:
 
     async def start(self) -> None:
         """Listen.  Raises OSError where an address is taken."""
+        exchange = self.exchange
         runner = web.AppRunner(
             admin_app(
                 self.metrics,
-                self.exchange.flush,
+                exchange.flush,
                 lambda: self.ready,
-                PolicyRoutes(self.store, self.exchange.budgets, self._token),
+                PolicyRoutes(self.store, exchange.budgets, exchange.attempts.brakes, self._guard),
+                HealthRoutes(exchange, self._recent, exchange.flush),
+                RolloutRoutes(self.store, self.alarms.clear, self._guard),
+                ReportRoutes(self._reporter, lambda: exchange.policy.store.url is not None),
             ),
             access_log=None,
             shutdown_timeout=0.1,
@@ -122,7 +141,7 @@ class Service:
         self._admin = runner
         try:
             await web.TCPSite(runner, *self._admin_address, reuse_address=True).start()
-            await self._keep_in(self.exchange.policy)  # no request before it is known what was spent
+            await self._keep_in(exchange.policy)  # no request before it is known what was spent and braked
             self._data = await self._loop.create_server(
                 self._listener, *self._data_address, backlog=BACKLOG, reuse_address=True
             )
@@ -130,8 +149,9 @@ class Service:
             await self.ledger.stop()
             await runner.cleanup()
             raise
-        self._settle_by(self.exchange.policy)
+        self._settle_by(exchange.policy)
         self._flush(time.perf_counter())
+        self._daily.follow(exchange.policy)
         self._watching = spawn(self.store.watch(), "policy watch")
 
     def catch_signals(self) -> None:
@@ -161,6 +181,9 @@ class Service:
         listener = self._listener
         if self._watching is not None:
             self._watching.cancel()
+        self._daily.stop()
+        self._reporter.stop()
+        self.exchange.shadow.draining = True
         listener.draining = True  # readiness fails, answers say `Connection: close`
         log.info("draining: %d requests in flight, %d connections", self.exchange.in_flight, len(listener.open))
         await self._wait(limits.drain_delay)
@@ -186,14 +209,16 @@ class Service:
             connection.transport.abort()
         while listener.open:
             await asyncio.sleep(0)
+        await self.exchange.shadow.stop()
         self.exchange.pools.close_idle()
         if self._flushing is not None:
             self._flushing.cancel()
         self.exchange.flush()
         await self.ledger.stop()
-        await self.export.close()
+        await asyncio.gather(self.export.close(), self.alarms.notices.close())
         if self._admin is not None:
             await self._admin.cleanup()
+        await self._reporter.ended()
         await asyncio.sleep(0)  # let closed transports go
         log.info("stopped")
 
@@ -212,6 +237,7 @@ class Service:
         self.exchange.adopt(policy)
         self._settle_by(policy)
         spawn(self._keep_in(policy), "store change")
+        self._daily.follow(policy)
         self.metrics.keep({agent.name for agent in policy.agents.values()}, _models(policy))
 
     def _hash_users_with(self, key: bytes) -> None:
@@ -221,22 +247,24 @@ class Service:
         await self.ledger.follow(policy.store, policy.observability.log_level)
 
     def _settle_by(self, policy: Policy) -> None:
-        """Say who gets records, feedback and money from now on."""
+        """Say who gets records, feedback, money and notices from now on."""
         url = policy.store.url
+        self.alarms.follow(policy)
         self.export.adopt(policy)
         self.exchange.trace_share = self.export.trace_share
         self.exchange.sinks = self._sinks(policy)
+        self.exchange.shadow.sinks = () if url is None else (self.ledger.take,)
         self.exchange.feedback = None if url is None else self.ledger.rate
         self.exchange.budgets.kept_in = "process" if url is None else kind_of(url)
 
     def _sinks(self, policy: Policy) -> tuple[Sink, ...]:
         """Where records go under `policy`."""
-        sinks = [self.metrics.settle, *self._given_sinks, *self.export.sinks]
+        sinks = [self.metrics.take, *self._given_sinks, *self.export.sinks]
         told = policy.observability
         if self._access.follow(1.0 if told.log_level == "debug" else told.access_log):
-            sinks.append(self._access.settle)
+            sinks.append(self._access.take)
         if policy.store.url is not None:
-            sinks.append(self.ledger.settle)
+            sinks.append(self.ledger.take)
         return tuple(sinks)
 
     def _flush(self, due: float) -> None:
@@ -245,6 +273,7 @@ class Service:
         self.metrics.lag.observe(max(0.0, now - due))
         self.exchange.flush()
         self.ledger.send()
+        self._recent.look(now)
         self._flushing = self._loop.call_later(FLUSH_EVERY, self._flush, now + FLUSH_EVERY)
 
     async def _wait(self, seconds: float) -> None:
@@ -274,11 +303,13 @@ class Service:
             breaker.add_metric([agent.name], exchange.attempts.breaker(agent.finetuned).is_open)
         yield rollout
         yield breaker
+        yield from self.alarms.collect()
         yield from self.ledger.collect()
         info = GaugeMetricFamily("splitlane_policy_info", "The active policy.", labels=["hash"])
         info.add_metric([policy.hash], 1)
         yield info
         yield from budget_metrics(exchange.budgets, policy, time.time())
+        yield from shadow_metrics(exchange.shadow)
         yield from self.export.collect()
         store = self.store
         yield gauge("splitlane_policy_loaded_timestamp_seconds", "When the policy was loaded.", store.loaded_at)
@@ -290,6 +321,7 @@ class Service:
             "splitlane_log_dropped", "Log lines that nobody took from standard error in time.", value=log_lines.dropped
         )
         yield from self._access.collect()
+        yield from self._reporter.collect()
 
 
 def _models(policy: Policy) -> frozenset[str]:

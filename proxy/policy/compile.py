@@ -1,18 +1,29 @@
 """What a person wrote → what requests are served by.  Pure; the input has been validated."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import orjson
 
 from proxy.policy.address import parse_address, parse_base_url
-from proxy.policy.config import AgentConfig, ObservabilityConfig, PolicyConfig, StoreConfig, TargetConfig
+from proxy.policy.config import (
+    AgentConfig,
+    AlertingConfig,
+    ObservabilityConfig,
+    PolicyConfig,
+    StoreConfig,
+    TargetConfig,
+)
 from proxy.policy.config_fallback import FallbackConfig
 from proxy.policy.config_identity import IdentityConfig, parse_source
 from proxy.policy.config_prices import PriceConfig
+from proxy.policy.config_shadow import ShadowConfig
 from proxy.policy.config_upstream import UpstreamConfig
 from proxy.policy.flatten import global_settings
 from proxy.policy.snapshot import (
     AgentPolicy,
+    AlertingPolicy,
+    BrakePolicy,
     BreakerPolicy,
     BudgetPolicy,
     FallbackPolicy,
@@ -23,6 +34,8 @@ from proxy.policy.snapshot import (
     Policy,
     PoolPolicy,
     Price,
+    ReportPolicy,
+    ShadowPolicy,
     StorePolicy,
     Target,
     TimeoutsPolicy,
@@ -75,7 +88,10 @@ def compile_policy(config: PolicyConfig, digest: str) -> Policy:
         budget=_budget(config),
         store=_store(config.store),
         observability=_observability(config.observability),
+        brake=BrakePolicy(**config.rollout.brake.model_dump()),
+        alerting=_alerting(config.alerting),
         settings=global_settings(config),
+        report=ReportPolicy(config.report.at, config.report.path),
         listen=ListenPolicy(parse_address(config.listen.data), parse_address(config.listen.admin)),
     )
 
@@ -131,6 +147,11 @@ def _observability(config: ObservabilityConfig) -> ObservabilityPolicy:
     )
 
 
+def _alerting(config: AlertingConfig) -> AlertingPolicy:
+    url = config.slack_webhook
+    return AlertingPolicy(url.get_secret_value() if url is not None and config.enabled else None)
+
+
 def _agent(
     name: str,
     config: AgentConfig,
@@ -170,6 +191,25 @@ def _agent(
         max_tokens=config.max_tokens,
         budget=budget,
         budgeted=budget.is_limited or _budget(policy).is_limited,
+        shadow=_shadow(name, config.shadow, finetuned) if policy.models.use_finetuned else None,
+    )
+
+
+def _shadow(name: str, config: ShadowConfig, finetuned: Target) -> ShadowPolicy | None:
+    """None where nothing is to be copied, and where nobody knows what a copy costs."""
+    if not config.percentage or finetuned.price is None:
+        return None
+    salt = config.salt if config.salt is not None else f"shadow/{name}/{finetuned.model}"
+    return ShadowPolicy(
+        percentage=config.percentage,
+        threshold=round(config.percentage * 100),
+        salt=salt,
+        hashed=f"{salt}:",
+        max_in_flight=config.max_in_flight,
+        daily_usd=config.daily_usd,
+        timeouts=replace(
+            finetuned.upstream.timeouts, first_byte=config.timeout, idle=config.timeout, total=config.timeout
+        ),
     )
 
 

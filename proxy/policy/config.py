@@ -23,9 +23,11 @@ from proxy.policy.config_fallback import FallbackConfig
 from proxy.policy.config_identity import IdentityConfig
 from proxy.policy.config_prices import ModelPattern, PriceConfig
 from proxy.policy.config_rollout import RolloutConfig
+from proxy.policy.config_shadow import ShadowConfig
 from proxy.policy.config_upstream import UpstreamConfig
 from proxy.policy.facts import facts_of, gather_facts, known_upstream
 from proxy.policy.fields import (
+    ClockTime,
     Compat,
     Credential,
     Duration,
@@ -108,6 +110,7 @@ class AgentConfig(Section):
     salt: Text | None = Field(default=None, validate_default=True)
     """Salts the hash; pin it to keep a cohort across a new fine-tune. With `unleash`: the flag's groupId."""
     budgets: AgentBudgetsConfig = AgentBudgetsConfig()
+    shadow: ShadowConfig = ShadowConfig()
 
     @field_validator("compat")
     @classmethod
@@ -178,6 +181,15 @@ class StoreConfig(Section):
                 f"a key of {MIN_UNIT_KEY} to {MAX_UNIT_KEY} characters, such as `openssl rand -hex 32` makes"
             )
         return key
+
+
+class ReportConfig(Section):
+    """The daily report; without an hour there is none."""
+
+    at: ClockTime | None = None
+    """When the proxy writes the report, UTC."""
+    path: Text = "reports/ab_testing_results.md"
+    """The file it is written to; its pictures are beside it."""
 
 
 class ObservabilityConfig(Section):
@@ -280,6 +292,7 @@ class PolicyConfig(Section):
     """What tokens cost, by a model's id, or the start of one followed by `*`."""
     rollout: RolloutConfig = RolloutConfig()
     store: StoreConfig = StoreConfig()
+    report: ReportConfig = ReportConfig()
     observability: ObservabilityConfig = ObservabilityConfig()
     alerting: AlertingConfig = AlertingConfig()
     limits: LimitsConfig = LimitsConfig()

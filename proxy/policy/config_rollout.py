@@ -228,6 +228,8 @@ class RolloutConfig(Section):
     """Short for steps with nothing but a percentage."""
     steps: tuple[StepConfig, ...] | None = Field(default=None, validate_default=True)
     """The stages in their order."""
+    observe: PositiveDuration | None = None
+    """How long the arms are compared at 0 % before the first stage begins by itself."""
     gates: GatesConfig = GatesConfig()
     brake: BrakeConfig = BrakeConfig()
     health: HealthConfig = HealthConfig()

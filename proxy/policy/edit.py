@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from proxy.policy.document import read_document
+from proxy.policy.files import fingerprint_of
 from proxy.policy.load import LoadedPolicy, read_policy
 from proxy.policy.placeholders import Placeholders
 from proxy.policy.problems import PolicyError
@@ -66,19 +67,25 @@ def edit_policy(
     *,
     where_written: bool = False,
     dry_run: bool = False,
+    expected: bytes | None = None,
 ) -> EditedPolicy:
     """Set `changes`, key path → value, in the policy file at `path`.
 
     `where_written`: what stands in the file that this one extends, or has its nearest parent there, is
-    changed there, for all who extend it; otherwise everything is written into `path`.  Raises
+    changed there, for all who extend it; otherwise everything is written into `path`.  `expected`: the
+    fingerprint of the policy that the changes were decided on; another one is an error.  Raises
     `EditError`, and `PolicyError` where the file or the result is unsound, also that of another policy
     that extends the changed file; nothing has been written then.
     """
     old = read_policy(path, env)
+    if expected is not None and old.fingerprint != expected:
+        raise _changed(path)
     by_file: dict[Path, dict[KeyPath, Value]] = {}
     for key, value in changes.items():
         by_file.setdefault(_place(path, key) if where_written else path, {})[key] = value
     edits = tuple(_edit(file, wanted) for file, wanted in by_file.items())
+    if fingerprint_of(old.files) != old.fingerprint:
+        raise _changed(path)  # between the two readings
     new = read_policy(path, env, {edit.path: edit.after for edit in edits})
     files = tuple(edit for edit in edits if edit.before != edit.after)
     edited = EditedPolicy(old, new, files, tuple(_others(path, files)))
@@ -165,7 +172,11 @@ def _replace(edit: FileEdit) -> None:
     except OSError as error:
         raise EditError(f"{edit.path}: cannot be written ({error.strerror or error})") from None
     if changed:
-        raise EditError(f"{edit.path}: somebody else has just changed it; nothing was written, try again")
+        raise _changed(edit.path)
+
+
+def _changed(path: Path) -> EditError:
+    return EditError(f"{path}: somebody else has just changed it; nothing was written, try again")
 
 
 def _write_beside(target: Path, content: bytes, status: os.stat_result) -> Path:

@@ -202,6 +202,9 @@ PositiveDuration = Annotated[
     with_unit(units.parse_duration, units.SOME_DURATION, units.show_duration),
     AfterValidator(_check_some_time),
 ]
+ClockTime = Annotated[  # minutes after midnight, UTC
+    int, with_unit(units.parse_clock, units.CLOCK, units.show_clock)
+]
 Size = Annotated[  # bytes
     int, with_unit(units.parse_size, units.SOME_SIZE, units.show_size), AfterValidator(_check_some_size)
 ]

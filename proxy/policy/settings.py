@@ -41,6 +41,12 @@ def _agent(agent: AgentPolicy) -> Iterator[tuple[str, str]]:
         yield "budgets.hourly_usd", text(budget.hourly_usd)
         yield "budgets.daily_usd", text(budget.daily_usd)
         yield "budgets.on_exceeded", budget.on_exceeded
+    if (shadow := agent.shadow) is not None:
+        yield "shadow.percentage", f"{shadow.percentage:g}"
+        yield "shadow.salt", shadow.salt
+        yield "shadow.max_in_flight", text(shadow.max_in_flight)
+        yield "shadow.daily_usd", text(shadow.daily_usd)
+        yield "shadow.timeout", f"{shadow.timeouts.total:g}s"
     yield from ((key.decode().strip('"'), value.decode()) for key, value in agent.defaults)
 
 

@@ -89,6 +89,19 @@ class BudgetPolicy(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class ShadowPolicy:
+    """What is copied of one agent's baseline requests."""
+
+    percentage: float  # above 0, to 100
+    threshold: int  # draws below it are copied: 1 … 10000
+    salt: str
+    hashed: str  # what is hashed before the request's id: the salt and a colon
+    max_in_flight: int
+    daily_usd: float
+    timeouts: TimeoutsPolicy  # of a copy: it is one answer in one piece, and nobody waits for it
+
+
+@dataclass(frozen=True, slots=True)
 class AgentPolicy:
     """One agent's split."""
 
@@ -106,6 +119,7 @@ class AgentPolicy:
     max_tokens: int | None  # of `defaults`
     budget: BudgetPolicy  # its own; the policy's holds besides
     budgeted: bool  # one of the two has a limit
+    shadow: ShadowPolicy | None = None  # None: nothing is copied
 
 
 class Source(NamedTuple):
@@ -152,6 +166,15 @@ class FallbackPolicy:
     breaker: BreakerPolicy
 
 
+class BrakePolicy(NamedTuple):
+    """When the evidence against a fine-tune stops it, for every agent alike."""
+
+    enabled: bool = True  # False: nothing trips it; what was tripped holds
+    floor: float = 0.02  # the least failure rate that counts as normal, 0 … 1
+    odds: float = 100_000.0  # of an outage, at which it trips
+    per_minute: int = 3  # failures that count per bucket
+
+
 @dataclass(frozen=True, slots=True)
 class LimitsPolicy:
     """What one process holds at most, and for how long."""
@@ -176,6 +199,14 @@ class StorePolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportPolicy:
+    """The daily report."""
+
+    at: int | None = None  # minutes after midnight, UTC; None: there is none
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ObservabilityPolicy:
     """What is told to whom, besides `/metrics`."""
 
@@ -183,6 +214,13 @@ class ObservabilityPolicy:
     export_endpoint: str | None  # the base URL of an OTLP collector; None: nothing is exported
     traces: float  # share of requests, 0 … 1, where no caller has decided
     access_log: float  # share of requests, 0 … 1
+
+
+@dataclass(frozen=True, slots=True)
+class AlertingPolicy:
+    """Who is told that something happened."""
+
+    slack_webhook: str | None = field(repr=False)  # None: nobody.  It grants access: a secret
 
 
 class Address(NamedTuple):
@@ -222,6 +260,9 @@ class Policy:
     budget: BudgetPolicy
     store: StorePolicy
     observability: ObservabilityPolicy
+    brake: BrakePolicy
+    alerting: AlertingPolicy
     listen: ListenPolicy = ListenPolicy()
+    report: ReportPolicy = ReportPolicy()
     # All that holds for every agent, flat, as a diff tells it; two policies that only differ here serve alike.
     settings: Mapping[str, str] = field(default_factory=dict, compare=False)

@@ -68,6 +68,7 @@ class PolicyStore:
         self.reloads = 0
         self.failures = 0
         self.on_swap: Callable[[LoadedPolicy, LoadedPolicy], None] = lambda old, new: None
+        self.on_rejected: Callable[[PolicyError], None] = lambda error: None
         self._files = self.active.files  # what is looked at
         self._judged = self.active.fingerprint  # what they were when last judged
         self._reading = asyncio.Lock()
@@ -152,6 +153,7 @@ class PolicyStore:
             self.failures += 1
             told = _told(outcome.problems)
             log.error("policy %s kept, %s cannot be used: %s", self.active.policy.hash, self.path, told)
+            self.on_rejected(outcome)
             return
         if self.rejection is not None:
             self.rejection = None

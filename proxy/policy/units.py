@@ -37,6 +37,7 @@ SOME_DURATION = rf"^{_SOME}{_NUMBER} ?({'|'.join(_DURATIONS)})$"
 SOME_SIZE = rf"^{_SOME}{_NUMBER} ?({'|'.join(_SIZES)})$"
 SHARE = rf"^(\+?{_HUNDRED}|-{_ZERO}) ?%$"
 POINTS_UP = rf"^(\+?{_HUNDRED}|-{_ZERO}) ?pp$"
+CLOCK = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"
 POINTS_DOWN = rf"^(-{_HUNDRED}|\+?{_ZERO}) ?pp$"
 
 
@@ -56,6 +57,13 @@ def parse_size(text: str) -> int:
     if sign or not size <= MAX_SIZE or size != int(size):
         raise ValueError("a size with its unit, such as 512KiB, 32MiB, 1GiB or 10MB")
     return int(size)
+
+
+def parse_clock(text: str) -> int:
+    """Minutes after midnight of a time of day such as `06:00`."""
+    if not re.match(CLOCK, text) or text.endswith("\n"):
+        raise ValueError("a time of day from 00:00 to 23:59, such as 06:00")
+    return int(text[:2]) * 60 + int(text[3:])
 
 
 def parse_percent(text: str) -> float:
@@ -96,6 +104,11 @@ def show_size(size: int) -> str:
     """The size in the largest binary unit that it is a whole number of: `32MiB`."""
     unit = [unit for unit in ("B", "KiB", "MiB", "GiB") if not size % _SIZES[unit]][-1]
     return f"{size // _SIZES[unit]}{unit}"
+
+
+def show_clock(minutes: int) -> str:
+    """The time of day with two digits each: `06:00`."""
+    return f"{minutes // 60:02}:{minutes % 60:02}"
 
 
 def show_share(share: float) -> str:

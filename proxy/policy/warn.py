@@ -11,7 +11,13 @@ from proxy.policy.snapshot import Policy
 
 def find_warnings(config: PolicyConfig, policy: Policy, root: Node) -> tuple[PolicyProblem, ...]:
     """The warnings on a valid policy, in the order of its agents; `root` is what it was read from."""
-    return (*_unpriced(policy, root), *_same_model_twice(policy, root), *_unreachable_sources(config, root))
+    return (
+        *_unpriced(policy, root),
+        *_shadows_without_a_price(config, policy, root),
+        *_same_model_twice(policy, root),
+        *_unreachable_sources(config, root),
+        *_nothing_to_report(policy, root),
+    )
 
 
 def _unpriced(policy: Policy, root: Node) -> Iterator[PolicyProblem]:
@@ -23,6 +29,13 @@ def _unpriced(policy: Policy, root: Node) -> Iterator[PolicyProblem]:
                 seen.add(target.model)
                 expected = "a price for this model (add it to prices: without one its cost is unknown)"
                 yield _at(root, ("agents", agent.name, key, "model"), expected)
+
+
+def _shadows_without_a_price(config: PolicyConfig, policy: Policy, root: Node) -> Iterator[PolicyProblem]:
+    for agent in policy.agents.values():
+        if config.agents[agent.name].shadow.percentage and agent.finetuned.price is None:
+            expected = "a price for the fine-tuned model (without one daily_usd cannot hold, and nothing is copied)"
+            yield _at(root, ("agents", agent.name, "shadow", "percentage"), expected)
 
 
 def _same_model_twice(policy: Policy, root: Node) -> Iterator[PolicyProblem]:
@@ -39,6 +52,11 @@ def _unreachable_sources(config: PolicyConfig, root: Node) -> Iterator[PolicyPro
                 expected = "it in the last place (a default always has a value: what follows is never asked)"
                 yield _at(root, ("identity", key, index), expected)
                 break
+
+
+def _nothing_to_report(policy: Policy, root: Node) -> Iterator[PolicyProblem]:
+    if policy.report.at is not None and policy.store.url is None:
+        yield _at(root, ("report", "at"), "a store.url (without records there is nothing to report, and no report)")
 
 
 def _at(root: Node, path: Path, expected: str) -> PolicyProblem:

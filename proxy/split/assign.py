@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import mmh3
 
-from proxy.policy.snapshot import AgentPolicy
+from proxy.policy.snapshot import AgentPolicy, ShadowPolicy
 from proxy.words import Assignment, Decision, Variant
 
 BUCKETS = 10_000
@@ -41,6 +41,11 @@ def assign(agent: AgentPolicy, user: bytes | None) -> Decision:
     bucket = bucket_of(hashed)
     finetuned = (hashed % 100) + 1 <= agent.percentage if agent.unleash else bucket < agent.threshold
     return Decision(*_FINETUNED, bucket) if finetuned else Decision(*_BASELINE, bucket)
+
+
+def is_copied(shadow: ShadowPolicy, request_id: str) -> bool:
+    """Whether a request is drawn for its agent's shadow: by its own id, whoever the user is."""
+    return bucket_of(mmh3.hash(shadow.hashed + request_id, 0, False)) < shadow.threshold
 
 
 def override(requested: bytes) -> Decision | None:

@@ -4,7 +4,7 @@ A line says who was assigned what, what answered, how, and at what price.  Of th
 nothing that a person wrote: no user, prompt, completion, header or path.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import orjson
 from prometheus_client.core import CounterMetricFamily, Metric
@@ -17,7 +17,8 @@ from proxy.words import Attempt, Record, Usage
 ACCESS_AHEAD = 4 * 1024 * 1024
 LOGGER = "splitlane.access"
 
-_DRAWS = 1 << 32
+# A share is a text that the drawn ids' last eight digits come before.
+_ALL = "g"  # behind every hexadecimal digit
 
 
 class AccessLog:
@@ -25,25 +26,26 @@ class AccessLog:
 
     def __init__(self, writer: LineWriter) -> None:
         self._writer = writer
-        self._lines = Channel(ACCESS_AHEAD)
-        self._below = 0
+        self._lines = Channel(ACCESS_AHEAD, patient=True)
+        self._below = ""
 
     def follow(self, share: float) -> bool:
         """Write of that share of requests from now on, 0 … 1; whether that is anything at all."""
-        self._below = int(share * _DRAWS)
-        return self._below > 0
+        self._below = _ALL if share >= 1 else f"{int(share * (1 << 32)):08x}"
+        return share > 0
 
-    def settle(self, record: Record) -> None:
-        """Write the record's line, if it is to have one."""
-        if self.wants(record):
-            self._writer.put(self._lines, line_of(record))
+    def take(self, records: Sequence[Record]) -> None:
+        """Write the lines of those records that are to have one."""
+        lines = [line_of(record) for record in records if self.wants(record)]
+        if lines:
+            self._writer.put(self._lines, *lines)
 
     def wants(self, record: Record) -> bool:
         """Whether the request failed, was rescued, or is drawn."""
         if record.failure is not None or record.fallback is not None:
             return True
         # An id's last 32 bits are random: whoever asks again gets the same answer.
-        return int(record.request_id[-8:], 16) < self._below
+        return record.request_id[-8:] < self._below
 
     def collect(self) -> Iterator[Metric]:
         """What became of the lines."""

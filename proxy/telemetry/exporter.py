@@ -12,6 +12,7 @@ import os
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
@@ -92,7 +93,7 @@ class Signal:
 
 
 class Exporter:
-    """Reads counters and takes records; `settle` and `follow` are the event loop's, the rest is the thread's."""
+    """Reads counters and takes records; `take` and `follow` are the event loop's, the rest is the thread's."""
 
     def __init__(self, metrics: Metrics, since: int) -> None:
         """`since`: Unix nanoseconds at which the counters were zero."""
@@ -117,8 +118,13 @@ class Exporter:
         """Whether the thread is gone."""
         return not self._thread.is_alive()
 
+    def take(self, records: Sequence[Record]) -> None:
+        """Take records."""
+        for record in records:
+            self.settle(record)
+
     def settle(self, record: Record) -> None:
-        """Take a record; one without a trace is none of ours."""
+        """Take one; one without a trace is none of ours."""
         if record.trace is None:
             return
         if len(self._records) >= QUEUED:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 # Under load, lines that come within this many seconds are written together: each write is a system
 # call, and a thread that wakes up takes the interpreter away from the event loop.
 GATHER = 0.1
+PATIENCE = 1.0  # … and lines of patient channels
 # How long a descriptor that does not block may be unwilling before it is asked again, milliseconds.
 UNWILLING = 1000
 
@@ -23,11 +24,12 @@ UNWILLING = 1000
 class Channel:
     """One kind of lines, and what became of them."""
 
-    __slots__ = ("dropped", "limit", "lines", "waiting", "written")
+    __slots__ = ("dropped", "limit", "lines", "patient", "waiting", "written")
 
-    def __init__(self, limit: int) -> None:
-        """`limit`: bytes that may wait."""
+    def __init__(self, limit: int, *, patient: bool = False) -> None:
+        """`limit`: bytes that may wait.  `patient`: up to a quarter of them may do so for `PATIENCE`."""
         self.limit = limit
+        self.patient = patient
         self.lines: list[bytes] = []  # that nobody writes yet
         self.waiting = 0  # bytes, with those that are being written
         self.written = 0  # lines
@@ -42,19 +44,27 @@ class LineWriter:
         self._descriptor = descriptor
         self._changed = threading.Condition()  # reentrant: a finalizer may log in the middle of `put`
         self._due: list[Channel] = []  # those with lines
+        self._urgent = False  # one of them is not patient, or not any more
+        self._resting = False  # only what is urgent wakes the thread
         self._writing = False
         self._thread: threading.Thread | None = None
 
-    def put(self, channel: Channel, line: bytes) -> None:
-        """Have `line`, which ends with a newline, written some time; drop it where too much waits."""
+    def put(self, channel: Channel, *lines: bytes) -> None:
+        """Have lines, each with its newline, written some time; drop those for which too much waits."""
         with self._changed:
-            if channel.waiting + len(line) > channel.limit:
-                channel.dropped += 1
+            for line in lines:
+                if channel.waiting + len(line) > channel.limit:
+                    channel.dropped += 1
+                else:
+                    channel.waiting += len(line)
+                    channel.lines.append(line)
+            if not channel.lines:
                 return
-            channel.waiting += len(line)
-            channel.lines.append(line)
-            if len(channel.lines) == 1:
+            if channel not in self._due:
                 self._due.append(channel)
+            if not channel.patient or channel.waiting > channel.limit // 4:
+                self._urgent = True
+            if self._urgent or not self._resting:
                 self._changed.notify_all()
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="standard error", daemon=True)
@@ -63,15 +73,16 @@ class LineWriter:
     def flush(self, within: float) -> None:
         """Wait until all is written that was put before, at most `within` seconds."""
         with self._changed:
+            self._urgent = True
+            self._changed.notify_all()
             self._changed.wait_for(lambda: not self._due and not self._writing, within)
 
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._writing = False
-                self._changed.notify_all()
                 self._changed.wait_for(lambda: self._due)
                 self._writing = True
+                self._urgent = False
                 due, self._due = self._due, []
                 batches = []
                 for channel in due:
@@ -86,7 +97,14 @@ class LineWriter:
                         channel.written += len(lines)
                     else:
                         channel.dropped += len(lines)
+            with self._changed:
+                self._writing = False
+                self._changed.notify_all()
             time.sleep(GATHER)
+            with self._changed:
+                self._resting = True
+                self._changed.wait_for(lambda: self._urgent, PATIENCE - GATHER)
+                self._resting = False
 
     def _write(self, data: bytes) -> bool:
         """Write all of it, however long that takes; False where it cannot be."""

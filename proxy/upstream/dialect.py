@@ -35,16 +35,20 @@ _FOREIGN = {dialect: _REFUSED[dialect].union(_RENAMED[dialect]) for dialect in D
 _SAME_MEANING = {b'"max_tokens"': "max_completion_tokens"}
 
 _NONE: frozenset[str] = frozenset()
+# Not for a request that is asked once more for nobody: whether to stream, and whether to keep the answer.
+_OF_THE_CLIENT = frozenset({"stream", "stream_options", "store"})
 _INCLUDE_USAGE = b'"stream_options":{"include_usage":true}'
 
 
 def render(
-    body: Body, target: Target, defaults: tuple[tuple[bytes, bytes], ...], *, stream: bool
+    body: Body, target: Target, defaults: tuple[tuple[bytes, bytes], ...], *, stream: bool, copy: bool = False
 ) -> tuple[bytes, bool, AbstractSet[str]]:
     """The client's body for `target`: its model, the missing params, no field it would refuse.
 
     Also: whether we made it ask for the usage event, which then must not reach the client, and the
     names of the fields that were renamed or dropped.
+
+    A `copy` is for one answer in one piece, which the upstream is not to keep, whatever the client asked for.
 
     Raises BodyError where fields must go and the body cannot be scanned.
     """
@@ -55,6 +59,10 @@ def render(
         if key[1:-1].decode() not in names and _SAME_MEANING.get(key) not in names:
             new += b"," + key + b":" + value
 
+    left_out = _NONE
+    if copy:
+        left_out = _OF_THE_CLIENT
+        new += b',"stream":false'
     edits: list[Edit] = []
     usage_injected = False
     if stream and dialect is Dialect.OPENAI:
@@ -63,11 +71,12 @@ def render(
     adapted: AbstractSet[str] = _NONE
     if not names.isdisjoint(_FOREIGN[dialect]):
         adapted = names & _FOREIGN[dialect]
-        _adapt(body, dialect, edits)
+    if adapted or not names.isdisjoint(left_out):
+        _adapt(body, dialect, left_out, edits)
 
     if body.model is None:
         body.members()
-        more = b"" if names <= _REFUSED[dialect] else b","
+        more = b"" if names <= _REFUSED[dialect] | left_out else b","
         edits.append(Edit(body.after_brace, body.after_brace, b'"model":' + new + more))
     else:
         start, end = body.model
@@ -77,9 +86,9 @@ def render(
     return body.spliced(edits), usage_injected, adapted
 
 
-def _adapt(body: Body, dialect: Dialect, edits: list[Edit]) -> None:
-    """Rename what has another name at the upstream, drop what has none."""
-    dropped = set(_REFUSED[dialect])
+def _adapt(body: Body, dialect: Dialect, left_out: frozenset[str], edits: list[Edit]) -> None:
+    """Rename what has another name at the upstream, drop what has none, and what is to be left out."""
+    dropped = {*_REFUSED[dialect], *left_out}
     for name, new in _RENAMED[dialect].items():
         if new in body.names:
             dropped.add(name)  # the upstream's own name wins

@@ -92,11 +92,10 @@ class Body:
 
     def get(self, name: str) -> Any:
         """A member's parsed value; None where it is absent or no JSON."""
-        if name not in self.names:
-            return None
-        if name not in self._values:
-            self._values[name] = _parsed(self._slice(name))
-        return self._values[name]
+        value = self._values.get(name)
+        if value is None and name in self.names and name not in self._values:
+            value = self._values[name] = _parsed(self._slice(name))
+        return value
 
     def text(self, name: str) -> bytes | None:
         """A string's UTF-8, or a number's digits as sent; None for anything else."""

@@ -121,7 +121,7 @@ def test_answers_of_unknown_length_are_expected_as_the_agents_last_ones() -> Non
     endless = Body(b'{"model":"m"}')
 
     def expected(name: bytes) -> int:
-        return budgets.admit(policy, policy.agents[name], endless, NOON, finetuned=True).expected.completion
+        return budgets.admit(policy, policy.agents[name], endless, NOON, finetuned=True).completion
 
     assert expected(b"qa_agent") == TYPICAL_COMPLETION
     for _ in range(100):
@@ -350,3 +350,56 @@ def test_budget_survives_a_restart_by_what_the_store_tells() -> None:
     reborn.others({(UNIX_HOUR, "qa_agent"): 5.0})
     with pytest.raises(BudgetSpent):
         admit(reborn, policy)
+
+
+# --- copies for a shadow ----------------------------------------------------------------------------
+
+
+def copied(budgets: Budgets, policy: Policy, time: float = NOON) -> Reservation | None:
+    agent = policy.agents[b"qa_agent"]
+    assert agent.shadow is not None
+    return budgets.admit_copy(policy, agent, agent.shadow, DOLLAR, time)
+
+
+def shadowed(budgets: dict[str, Any], own: dict[str, Any], daily_usd: float = 100) -> Policy:
+    shadow = {"percentage": 5, "daily_usd": daily_usd}
+    agents = {**TWO_AGENTS, "qa_agent": {"budgets": own, "shadow": shadow}}
+    return policy_of("http://127.0.0.1:1", budgets=budgets, prices=PRICES, agents=agents)
+
+
+@pytest.mark.parametrize(
+    ("of_all", "own", "daily_usd", "fit"),
+    [
+        ({}, {}, 3.5, 3),
+        ({"daily_usd": 5.5}, {}, 100, 4),  # 4.4 of it
+        ({"hourly_usd": 5.5, "daily_usd": 1000}, {}, 100, 4),
+        ({"daily_usd": 1000}, {"daily_usd": 2.6}, 100, 2),
+        ({}, {"hourly_usd": 1.2}, 100, 0),  # one would take more than 80 %
+        ({}, {}, 0.5, 0),
+    ],
+)
+def test_copies_fit_into_their_own_day_and_four_fifths_of_every_budget(
+    of_all: dict[str, Any], own: dict[str, Any], daily_usd: float, fit: int
+) -> None:
+    budgets, policy = Budgets(), shadowed(of_all, own, daily_usd)
+    held = [each for _ in range(10) if (each := copied(budgets, policy)) is not None]
+    assert len(held) == fit
+    for each in held:
+        budgets.settle(each, 0.0, None)
+    held = [each for _ in range(10) if (each := copied(budgets, policy)) is not None]
+    assert len(held) == fit, "what was not spent is there again"
+    for each in held:
+        budgets.settle(each, 1.0, None)
+    assert copied(budgets, policy) is None
+    if not of_all and not own:
+        assert copied(budgets, policy, NOON + DAY) is not None or fit == 0
+
+
+def test_copies_of_other_processes_count_for_the_shadow_its_agent_and_all() -> None:
+    budgets, policy = Budgets(), shadowed({"daily_usd": 100}, {"daily_usd": 50}, 3)
+    budgets.others({(UNIX_HOUR, "qa_agent"): 1.0, (UNIX_HOUR, "qa_agent/shadow"): 1.5})
+    assert state(budgets, policy) == {("all", "day"): (2.5, 0), ("qa_agent", "day"): (2.5, 0)}
+    assert copied(budgets, policy) is not None
+    assert copied(budgets, policy) is None
+    budgets.others({(UNIX_HOUR, "qa_agent"): 9.0, (UNIX_HOUR, "qa_agent/shadow"): 0.5})
+    assert copied(budgets, policy) is not None, "what requests spend is not the shadow's"

@@ -17,6 +17,7 @@ from proxy.budget.reservation import Reservation
 from proxy.budget.windows import DAY, HOUR, NANO
 from proxy.policy.snapshot import AgentPolicy, Policy, Target
 from proxy.wire.body import Body
+from proxy.words import Usage
 from tests.support.lane import BASELINE, FINETUNED, policy_of
 
 START = 1_800_000_000.0 // DAY * DAY + 23 * HOUR  # an hour before midnight: hour and day end early
@@ -53,7 +54,9 @@ class Flight:
 
 def nano(target: Target, held: Reservation, billed: float) -> int:
     assert target.price is not None
-    return round((billed + target.price.of(held.expected)) * NANO)
+    amount = (billed + target.price.of(Usage(held.prompt, held.completion))) * NANO
+    assert abs(held.amount - amount) <= 1
+    return held.amount
 
 
 class InFlight(RuleBasedStateMachine):
@@ -170,8 +173,7 @@ def test_limit_is_passed_by_one_request_at_most(requests: list[tuple[int, float,
         with suppress(BudgetSpent):
             body = Body(b'{"model":"m","max_tokens":%d}' % tokens)
             held = budgets.admit(REJECTING, agent, body, START, finetuned=True)
-            assert agent.finetuned.price is not None
-            expected = agent.finetuned.price.of(held.expected)
+            expected = held.amount / NANO
             flying.append((held, expected * share))
             dearest = max(dearest, expected)
         for _ in range(min(ends, len(flying))):

@@ -11,7 +11,15 @@ HEAVY = ("mistralai", "openai", "httpx", "httpx2", "opentelemetry", "google.prot
 
 
 @pytest.mark.parametrize(
-    ("command", "also"), [("serve", ()), ("check", ("aiohttp",)), ("diff", ("aiohttp",)), ("models", ("aiohttp",))]
+    ("command", "also"),
+    [
+        ("serve", ()),
+        ("check", ("aiohttp",)),
+        ("diff", ("aiohttp",)),
+        ("models", ("aiohttp",)),
+        ("rollout", ("aiohttp",)),
+        ("report", ("aiohttp", "matplotlib", "numpy")),
+    ],
 )
 def test_command_is_imported_without_sdks(command: str, also: tuple[str, ...]) -> None:
     code = (

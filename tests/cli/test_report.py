@@ -37,15 +37,27 @@ def failed(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
     return line
 
 
-def test_report_of_a_policys_store_is_text_without_colours(store: Path) -> None:
+def test_report_of_a_policys_store_says_first_what_follows(store: Path) -> None:
     policy = write_policy(store.parent, "http://127.0.0.1:1", store={"url": url_of(store)})
     shown = splitlane("report", "--policy", str(policy), *WINDOW)
     assert (shown.returncode, shown.stderr) == (0, "")
     lines = shown.stdout.splitlines()
+    assert lines[0] == "Splitlane report"
+    assert lines[2].endswith(" (test)")
+    assert lines[4].split() == ["agent", "percentage", "recommendation"]
+    assert lines[5].startswith("qa_agent        25 %  Hold")
+    assert "2023-11-14 22:00 – 2023-11-15 00:00 UTC, 2 hours:" in lines
+    assert "The policy has no such agent; no verdict." in lines, "legal_agent"
+    assert "\x1b" not in shown.stdout
+
+
+def test_report_of_a_store_alone_is_figures_without_colours(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", "--store", url_of(store), *WINDOW]) == 0
+    lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "2023-11-14 22:00 – 2023-11-15 00:00 UTC, 2 hours"
     assert lines[2].split() == ["legal_agent", "fine-tuned"]
     assert "qa_agent          fine-tuned  baseline  difference" in lines
-    assert "\x1b" not in shown.stdout
+    assert "\x1b" not in "".join(lines)
 
 
 def test_report_of_a_store_is_json_and_markdown(store: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,10 @@ from tests.cli.running import splitlane
 from tests.docs.pages import bare, rows, section
 
 PAGE = "docs/cli.md"
-SUBCOMMANDS = {"models": ("verify", "import")}
+SUBCOMMANDS = {
+    "models": ("verify", "import"),
+    "rollout": ("", "run", "history"),  # the other orders' options are among these
+}
 
 
 def options_of(command: str) -> set[str]:

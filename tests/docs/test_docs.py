@@ -101,7 +101,9 @@ async def live() -> tuple[set[str], dict[str, tuple[str, set[str]]]]:
     spent = {"daily_usd": 1e-9, "on_exceeded": "warn"}
     async with (
         Stub(StubConfig(dialect=Dialect.MISTRAL)) as stub,
-        running(budgeted(stub.url, spent, upstreams=mistral)) as lane,
+        running(
+            budgeted(stub.url, spent, upstreams=mistral, agents={"qa_agent": {"shadow": {"percentage": 1}}})
+        ) as lane,
     ):
         await rescued_answer(lane)
         answer = await rescued_answer(lane)
@@ -147,7 +149,11 @@ async def test_admin_routes_are_the_programs() -> None:
     assert documented == {
         f"{method.upper()} {path}" for method, path in re.findall(r'add_(get|post)\("([^"]+)"', source)
     }
-    bare_answers = {"POST /policy/reload": 401, "GET /assign": 400, "GET /health": 404}  # without what they need
+    # Without what they need.
+    bare_answers = {
+        "POST /policy/reload": 401, "POST /rollout/clear": 401, "GET /assign": 400, "GET /health/{agent}": 404,
+        "GET /": 404, **dict.fromkeys(("GET /report", "GET /report.json", "GET /report.md"), 503),
+    }  # fmt: skip
     async with running(policy_of("http://127.0.0.1:1")) as lane:
         for route in documented | bare_answers.keys():
             async with RawClient(lane.service.admin.host, lane.service.admin.port) as client:

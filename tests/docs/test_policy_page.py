@@ -1,4 +1,4 @@
-"""docs/policy.md: every key of the policy, its real type and default, a reason, and what no key does yet."""
+"""docs/policy.md: every key of the policy, its real type and default, and a reason."""
 
 import re
 from collections.abc import Iterator
@@ -11,12 +11,10 @@ from pydantic import BaseModel, SecretStr, TypeAdapter
 from pydantic.fields import FieldInfo
 
 from proxy.policy import units
-from proxy.policy.compile import compile_policy
 from proxy.policy.config import PolicyConfig, validate_policy
 from proxy.policy.config_rollout import GatesConfig
 from proxy.policy.facts import gather_facts
 from proxy.policy.load import parse_policy
-from proxy.policy.snapshot import Policy
 from tests.docs.pages import PAGES, bare, blocks, spans, text_of
 from tests.support.lane import policy_file
 
@@ -203,30 +201,6 @@ def test_default_gates_are_the_documented_ones() -> None:
             assert (gate.on_insufficient, gate.min.users, gate.min.events, gate.min.rated) == (
                 ("ignore", 100, 10, 100) if special else ("hold", 100, 10, 0)
             ), path
-
-
-def test_sections_that_are_said_to_do_nothing_do_nothing() -> None:
-    """Whoever makes one of them act must say so on the page."""
-    (marked,) = re.findall(r"<!-- inert: (.+) -->", text_of(PAGE))
-    inert = marked.split()
-    acting = {
-        "rollout": {"ramp": [1, 2], "brake": {"enabled": False}, "on_fail": "pause"},
-        "alerting": {"enabled": False, "slack_webhook": "https://hooks.example/x"},
-    }
-    assert {name.partition(".")[0] for name in inert} == acting.keys()
-    assert compiled({**MINIMAL, **acting}) == compiled(MINIMAL)
-    below = text_of(PAGE).partition("<!-- inert:")[2]
-    assert read_blocks(below).keys() == {
-        path for path in GENERAL if any(path == name or path.startswith(f"{name}.") for name in inert)
-    }
-
-
-def test_what_acts_is_seen_by_that_test() -> None:
-    assert compiled({**MINIMAL, "observability": {"log_level": "debug"}}) != compiled(MINIMAL)
-
-
-def compiled(data: dict[str, Any]) -> Policy:
-    return compile_policy(parse_policy(yaml.safe_dump(data).encode(), "x.yaml", {}), "0" * 12)
 
 
 def test_every_policy_in_an_example_is_valid() -> None:

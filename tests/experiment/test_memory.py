@@ -11,6 +11,7 @@ from proxy.experiment.memory import (
     history,
     holder_of,
     lift_hold,
+    moved_to,
     put_hold,
     record,
     take_lease,
@@ -40,11 +41,21 @@ def test_decisions_come_back_whole_and_newest_first(store: Database) -> None:
     assert history(store, "qa_agent", limit=1) == [kept[2]]
 
 
-def test_hold_is_lifted_once_and_by_kind(store: Database) -> None:
+def test_percentage_was_set_by_the_latest_move_to_it_under_its_salt(store: Database) -> None:
+    moves = [("advance", 25.0, "s"), ("set", 25.0, "s"), ("rollback", 0.0, "s"), ("advance", 25.0, "other"),
+             ("not_done", 25.0, "s"), ("hold", None, "s")]  # fmt: skip
+    for number, (action, target, salt) in enumerate(moves):
+        record(store, decided(number, action=action, target=target, salt=salt))
+    assert moved_to(store, "qa_agent", "s", 25.0) == NOW + 1
+    assert moved_to(store, "qa_agent", "s", 0.0) == NOW + 2
+    assert moved_to(store, "qa_agent", "s", 50.0) is None
+    assert moved_to(store, "legal_agent", "s", 25.0) is None
+
+
+def test_hold_is_lifted_once(store: Database) -> None:
     assert lift_hold(store, "qa_agent") is None
     put_hold(store, "qa_agent", Hold("paused", "lunch", NOW), "ann")
-    assert lift_hold(store, "qa_agent", "failed") is None
-    assert lift_hold(store, "qa_agent", "paused") == Hold("paused", "lunch", NOW)
+    assert lift_hold(store, "qa_agent") == Hold("paused", "lunch", NOW)
     assert lift_hold(store, "qa_agent") is None
 
 

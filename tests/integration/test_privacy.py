@@ -28,6 +28,9 @@ pytestmark = pytest.mark.alone  # the writer runs when nobody else wants to
 SALT = f"qa_agent/{FINETUNED}"
 
 
+SHADOW = {"percentage": 100, "max_in_flight": 256, "daily_usd": 1_000_000}
+
+
 def canary(name: str) -> str:
     """A text that is nowhere else; `+` and `@` are what URL encoding changes."""
     return f"canary+{name}@nest.example"
@@ -191,6 +194,8 @@ async def test_nothing_that_a_person_wrote_comes_to_rest(tmp_path: Path) -> None
             identity={"allow_override": True},
             fallback={"breaker": {"failures": 10_000}, "retry": {"baseline": 0}},
             ab_testing={"enabled": True, "rollout_percentage": 50},
+            agents={"qa_agent": {"fine_tuned": FINETUNED, "fallback": BASELINE, "shadow": SHADOW}},
+            prices={"*": {"input": 1, "output": 1}},
             store={"url": f"sqlite:///{store}/splitlane.db"},
             observability={"log_level": "debug", "access_log": "100%"},
             limits={"drain": "2s"},
@@ -218,6 +223,9 @@ async def test_nothing_that_a_person_wrote_comes_to_rest(tmp_path: Path) -> None
     assert not sightings(kept, but=frozenset({canary("comment")}))
 
     # It was no silence: the canaries were there, and were told about.
+    shadow = rb'splitlane_shadow_total\{agent="qa_agent",outcome="(\w+)"\} [1-9]'
+    copied = {outcome.decode() for outcome in re.findall(shadow, places["/metrics"])}
+    assert {"success", "bad_body"} <= copied, "copies have been sent, and were answered"
     assert all(canary(name).encode() in sent for name in ("prompt", "argument", "metadata", "upstreamkey"))
     lines = [line for line in log_lines(proxy.log) if line["logger"] == "splitlane.access"]
     assert len(lines) > 80

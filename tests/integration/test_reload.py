@@ -288,7 +288,7 @@ async def test_no_answer_and_no_log_has_a_secret_or_a_user(tmp_path: Path, caplo
         },
         "default_upstream": "up",
         "store": {"url": f"postgresql://u:{SECRET}@127.0.0.1:1/x", "unit_key": f"{SECRET}{'k' * 32}"},
-        "alerting": {"slack_webhook": f"https://hooks.example/{SECRET}"},
+        "alerting": {"slack_webhook": f"http://127.0.0.1:1/{SECRET}"},
     }
     path = write_policy(tmp_path, "", **secrets)
     answers: list[RawResponse] = []

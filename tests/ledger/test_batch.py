@@ -95,6 +95,31 @@ def test_stage_lasts_from_its_first_compared_request_to_its_last(store: Database
     ]
 
 
+def test_copy_for_a_shadow_stands_apart_in_sums_and_money(store: Database) -> None:
+    shadow = Decision(Variant.FINETUNED, Assignment.SHADOW, -1)
+    keep(
+        store,
+        [
+            record(cost=1.0),
+            record(route="shadow", decision=shadow, unit="", cost=0.5),
+            record(route="shadow", decision=shadow, unit="", cost=0.0, failure=Failure.SERVER_ERROR, status=500),
+        ],
+    )
+    assert store.execute("SELECT assignment, variant, requests, ok, cost FROM hours ORDER BY assignment") == [
+        ("baseline", "baseline", 1, 1, 1.0),
+        ("shadow", "finetuned", 2, 1, 0.5),
+    ]
+    assert store.execute("SELECT assignment, kind, reason, requests FROM reasons") == [
+        ("shadow", "failure", "server_error", 1)
+    ]
+    assert store.execute("SELECT variant, requests, cost FROM rollups") == [("baseline", 1, 1.0)]
+    assert store.execute("SELECT variant FROM exposures") == store.execute("SELECT variant FROM visits")
+    assert store.execute("SELECT agent, cost FROM spend ORDER BY agent") == [
+        ("qa_agent", 1.0),
+        ("qa_agent/shadow", 0.5),
+    ]
+
+
 def test_person_is_exposed_once_per_stage_and_visits_once_an_hour(store: Database) -> None:
     keep(store, [record(), record(time=NOW + 1)], "1")
     keep(store, [record(time=NOW + 2), record(time=NOW + 3600), record(percentage=50.0)], "2")

@@ -13,39 +13,45 @@ class QueueMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.queue = Queue(max_rows=8, max_bytes=100)
-        self.waiting: list[bytes] = []
-        self.taken: list[bytes] = []
+        self.waiting: list[tuple[bytes, int]] = []
+        self.taken = 0
 
-    @rule(row=st.binary(min_size=0, max_size=40))
-    def put(self, row: bytes) -> None:
-        fits = len(self.waiting) < 8 and sum(map(len, self.waiting)) + len(row) <= 100
+    def rows(self) -> int:
+        return sum(rows for _, rows in self.waiting)
+
+    @rule(block=st.binary(min_size=0, max_size=40), rows=st.integers(1, 4))
+    def put(self, block: bytes, rows: int) -> None:
+        fits = self.rows() + rows <= 8 and sum(len(each) for each, _ in self.waiting) + len(block) <= 100
         before = self.queue.dropped
-        assert self.queue.put(row) == len(self.waiting) + fits
-        assert self.queue.dropped == before + (not fits)
+        assert self.queue.put(block, rows) == self.rows() + rows * fits
+        assert self.queue.dropped == before + rows * (not fits)
         if fits:
-            self.waiting.append(row)
+            self.waiting.append((block, rows))
 
-    @rule(most=st.integers(0, 5))
+    @rule(most=st.integers(1, 5))
     def take(self, most: int) -> None:
-        taken = self.queue.take(most)
-        assert taken == self.waiting[:most], "the oldest first"
-        del self.waiting[:most]
-        self.taken += taken
+        blocks, rows = self.queue.take(most)
+        taken = self.waiting[: len(blocks)]
+        assert (blocks, rows) == ([block for block, _ in taken], sum(rows for _, rows in taken)), "the oldest first"
+        del self.waiting[: len(blocks)]
+        assert rows <= most or len(blocks) == 1
+        assert not self.waiting or rows + self.waiting[0][1] > most, "and no fewer than may be"
+        self.taken += rows
 
     @rule(refused=st.integers(0, 3))
     def settle(self, refused: int) -> None:
-        lost = min(refused, len(self.taken))
+        lost = min(refused, self.taken)
         self.queue.lost += lost
-        self.queue.written += len(self.taken) - lost
-        self.taken.clear()
+        self.queue.written += self.taken - lost
+        self.taken = 0
 
     @invariant()
     def numbers_add_up(self) -> None:
         queue = self.queue
         assert queue.enqueued == queue.written + queue.dropped + queue.queued
-        assert queue.queued == len(self.waiting) + len(self.taken)
-        assert len(queue) == len(self.waiting)
-        assert queue.size == sum(map(len, self.waiting))
+        assert queue.queued == self.rows() + self.taken
+        assert len(queue) == self.rows()
+        assert queue.size == sum(len(block) for block, _ in self.waiting)
 
 
 TestQueue = QueueMachine.TestCase

@@ -67,11 +67,12 @@ def test_override_and_missing_user_stand_apart(database: Database) -> None:
         (Variant.FINETUNED, Assignment.UNASSIGNED),  # identity.on_missing_user: random
         (Variant.FINETUNED, Assignment.OVERRIDE),
         (Variant.BASELINE, Assignment.OVERRIDE),
+        (Variant.FINETUNED, Assignment.SHADOW),
     ]
     insert(database, [record(n, variant=v, assignment=a, bucket=-1) for n, (v, a) in enumerate(kinds)])
     (agent,) = read_report(database, DAY).agents
     assert {(group.variant, group.assignment) for group in agent.groups} == set(kinds)
-    assert [group.requests for group in agent.groups] == [1] * 6
+    assert [group.requests for group in agent.groups] == [1] * 7
     assert [group.assignment for group in agent.groups][:2] == ["finetuned", "baseline"]
 
 

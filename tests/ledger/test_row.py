@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.ledger.row import COLUMNS, FIRST_BIN, Row, bin_of, middle_of, pack, row_of, unpack
-from proxy.words import Attempt, Failure
+from proxy.words import Assignment, Attempt, Decision, Failure, Variant
 from tests.ledger.records import HOUR, record
 
 
@@ -53,7 +53,14 @@ def test_bins_rise_with_time(one: float, other: float) -> None:
     assert (bin_of(one) <= bin_of(other)) or one > other
 
 
-def test_packed_row_is_the_row_again_and_small() -> None:
-    packed = pack(record())
-    assert unpack(packed) == row_of(record(request_id=unpack(packed)[0][0]))
-    assert len(packed) < 500
+def test_packed_records_are_their_rows_again_and_small() -> None:
+    failed = Attempt("up", "ft:m", 500, Failure.SERVER_ERROR, 0.0, 0.1, None, 0.0)
+    records = [
+        record(),
+        record(failure=Failure.SERVER_ERROR, attempts=(failed,), usage=None, ttft=0.2, stream=True),
+        record(fallback=Failure.RESET, decision=Decision(Variant.FINETUNED, Assignment.OVERRIDE, -1)),
+        *[record(latency=number / 1000) for number in range(61)],
+    ]
+    packed = pack(records)
+    assert unpack(packed) == [row_of(each) for each in records]
+    assert len(packed) < 300 * len(records)

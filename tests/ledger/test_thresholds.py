@@ -9,7 +9,7 @@ import pytest
 from proxy.ledger import thresholds
 from proxy.ledger.database import Database
 from proxy.ledger.thresholds import ENOUGH, FEW, freeze, quantile
-from proxy.words import Assignment, Decision, Record, Variant
+from proxy.words import Assignment, Decision, Failure, Record, Variant
 from tests.ledger.records import NOW, keep, opened, record
 
 SUMS = "percentage, bucket, variant, requests, slow, capped_latency, capped_cost"
@@ -82,6 +82,19 @@ def test_percentiles_of_the_baseline_are_frozen_and_late_is_as_good_as_early(sto
     assert [(row[1], row[2]) for row in sums(store)] == sorted(expected)
     for _, bucket, variant, *values in sums(store):
         assert values == pytest.approx(expected[int(str(bucket)), str(variant)], abs=1e-5)
+
+
+def test_outage_of_the_baseline_is_no_measure_of_what_is_slow_or_dear(store: Database) -> None:
+    failed = [each._replace(failure=Failure.CONNECT, status=502, latency=0.001, cost=0.0) for each in some(2 * ENOUGH)]
+    in_batches(store, failed, "outage")
+    assert not freeze(store, NOW + 1)
+    in_batches(store, some(2 * ENOUGH, 2), "well")
+    assert freeze(store, NOW + 2)
+    ((_, tau, _, cost_cap),) = stages(store)
+    assert tau is not None
+    assert cost_cap is not None
+    assert tau > 1
+    assert cost_cap > 0
 
 
 def test_tau_is_the_rollouts_and_caps_are_the_stages(store: Database) -> None:

@@ -99,6 +99,30 @@ agents:
     assert (policy.agents[b"b"].unleash, policy.agents[b"b"].salt) == (False, "b/x")
 
 
+def test_nothing_is_copied_unless_a_share_is_asked_for_and_its_price_known() -> None:
+    priced = "prices: {x: {input: 1, output: 1}}\n"
+    for shadow, more in (
+        ("{}", priced),
+        ("{percentage: 0, daily_usd: 1}", priced),
+        ("{percentage: 5}", ""),
+        ("{percentage: 5}", f"{priced}models: {{use_finetuned: false}}\n"),
+    ):
+        assert agent(f"agents: {{qa: {{fine_tuned: x, fallback: y, shadow: {shadow}}}}}\n{more}").shadow is None
+    found = agent(f"agents: {{qa: {{fine_tuned: x, fallback: y, shadow: {{percentage: 2.5, timeout: 9s}}}}}}\n{priced}")
+    copied = found.shadow
+    assert copied is not None
+    assert (copied.percentage, copied.threshold, copied.salt, copied.hashed) == (
+        2.5,
+        250,
+        "shadow/qa/x",
+        "shadow/qa/x:",
+    )
+    assert (copied.max_in_flight, copied.daily_usd) == (4, 5.0)
+    times, of_upstream = copied.timeouts, found.finetuned.upstream.timeouts
+    assert (times.first_byte, times.idle, times.total) == (9.0, 9.0, 9.0)
+    assert times.connect == of_upstream.connect
+
+
 def test_params_the_client_may_leave_out_are_json_ready_to_splice() -> None:
     both = agent("agents: {qa: {fine_tuned: a, fallback: b, max_tokens: 4096, temperature: 0.7}}\n")
     assert both.defaults == ((b'"max_tokens"', b"4096"), (b'"temperature"', b"0.7"))

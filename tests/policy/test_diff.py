@@ -271,3 +271,22 @@ def test_flow_of_nobody_moves_nobody() -> None:
     agent = of(policy())
     flow = Flow(Variant.BASELINE, Variant.FINETUNED, 0.0, agent.baseline, agent.finetuned)
     assert (flow.moves, flow.changes_model, flow.costs_more) == (False, False, False)
+
+
+def test_shadow_is_told_among_the_agents_settings() -> None:
+    def with_shadow(shadow: str) -> Policy:
+        return compiled(f"""
+upstreams: {{mistral: {{base_url: "https://api.mistral.ai", dialect: mistral}}}}
+agents:
+  qa_agent: {{fine_tuned: "ft:one", fallback: base{shadow}}}
+prices: {{"ft:one": {{input: 1, output: 1}}}}
+""")
+
+    changes = only(diff_policies(with_shadow(""), with_shadow(", shadow: {percentage: 5, timeout: 90s}")))["settings"]
+    assert {change["key"]: change["new"] for change in changes} == {
+        "shadow.percentage": "5",
+        "shadow.salt": "shadow/qa_agent/ft:one",
+        "shadow.max_in_flight": "4",
+        "shadow.daily_usd": "5",
+        "shadow.timeout": "90s",
+    }

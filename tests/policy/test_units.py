@@ -3,10 +3,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.policy.units import (
+    parse_clock,
     parse_duration,
     parse_percent,
     parse_points,
     parse_size,
+    show_clock,
     show_duration,
     show_points,
     show_rise,
@@ -89,6 +91,18 @@ def test_points_are_a_difference_of_fractions(text: str, fraction: float) -> Non
 def test_points_in_another_form_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="percentage points"):
         parse_points(text)
+
+
+@pytest.mark.parametrize(("text", "minutes"), [("00:00", 0), ("06:00", 360), ("23:59", 1439)])
+def test_time_of_day_is_minutes_and_back(text: str, minutes: int) -> None:
+    assert parse_clock(text) == minutes
+    assert show_clock(minutes) == text
+
+
+@pytest.mark.parametrize("text", ["", "6:00", "24:00", "06:60", "06:00:00", "06:00Z", "06:00\n", "0600", "６:00"])
+def test_time_of_day_in_another_form_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="from 00:00 to 23:59"):
+        parse_clock(text)
 
 
 def test_message_never_repeats_the_text() -> None:

@@ -36,6 +36,22 @@ prices: {"ft:b": {input: 1, output: 1}}
     ]
 
 
+def test_shadow_without_a_price_is_told(tmp_path: Path) -> None:
+    text = """\
+agents:
+  a: {fine_tuned: "ft:a", fallback: base, shadow: {percentage: 5}}
+  b: {fine_tuned: "ft:b", fallback: base, shadow: {percentage: 5}}
+  c: {fine_tuned: "ft:a", fallback: base, shadow: {daily_usd: 5}}
+prices: {base: {input: 1, output: 1}, "ft:b": {input: 0, output: 0}}
+"""
+    unpriced, told = warnings(tmp_path, text)
+    assert unpriced.startswith("x.yaml:4:7: agents.a.fine_tuned:")
+    assert told == (
+        "x.yaml:4:52: agents.a.shadow.percentage: got 5, expected a price for the fine-tuned model"
+        " (without one daily_usd cannot hold, and nothing is copied)"
+    )
+
+
 def test_fallback_to_the_fine_tune_itself_is_told(tmp_path: Path) -> None:
     text = f"agents: {{a: {{fine_tuned: m, fallback: {{upstream: mistral, model: m}}}}}}\n{PRICED}"
     assert warnings(tmp_path, text) == [
@@ -65,3 +81,10 @@ def test_value_from_the_environment_is_not_shown(tmp_path: Path) -> None:
 
 def test_sound_policy_has_no_warning(tmp_path: Path) -> None:
     assert warnings(tmp_path, f"agents: {{a: {{fine_tuned: m, fallback: b}}}}\n{PRICED}") == []
+
+
+def test_report_without_records_is_told(tmp_path: Path) -> None:
+    (found,) = warnings(tmp_path, 'report: {at: "06:00"}\n')
+    assert "report.at" in found
+    assert "store.url" in found
+    assert warnings(tmp_path, 'report: {at: 06:00}\nstore: {url: "sqlite:///x.db"}\n') == []

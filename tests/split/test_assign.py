@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.exchange.call import RequestIds
 from proxy.policy.snapshot import AgentPolicy
-from proxy.split.assign import BUCKETS, UNASSIGNED, assign, bucket_of, explain, murmur3, override
+from proxy.split.assign import BUCKETS, UNASSIGNED, assign, bucket_of, explain, is_copied, murmur3, override
 from proxy.words import Assignment, Decision, Variant
 from tests.policy.samples import compiled
 
@@ -259,3 +260,28 @@ def test_explanation_follows_the_switches(switches: str, expected: Variant) -> N
 
 def test_blank_user_has_no_explanation() -> None:
     assert explain(agent_of(), b" ") is None
+
+
+# --- the draw of a shadow -----------------------------------------------------------------------------
+
+
+def _copied(percentage: float, ids: list[str], salt: str = "s") -> set[str]:
+    prices = f'prices: {{"{FINETUNES["qa_agent"]}": {{input: 1, output: 1}}}}'
+    shadow = f", shadow: {{percentage: {percentage}, salt: {salt}}}"
+    found = agent_of(extra=shadow, switches=prices).shadow
+    assert found is not None
+    return {each for each in ids if is_copied(found, each)}
+
+
+def test_shadow_draws_its_share_of_the_requests_and_more_with_a_higher_one() -> None:
+    ids = [RequestIds().new(1_700_000_000 + number / 10) for number in range(20_000)]
+    small, large = _copied(5, ids), _copied(20, ids)
+    assert small < large
+    assert abs(len(small) - 1000) < 5 * 31  # five standard deviations
+    assert abs(len(large) - 4000) < 5 * 57
+    assert _copied(100, ids) == set(ids)
+
+
+def test_another_salt_draws_independently() -> None:
+    ids = [RequestIds().new(1_700_000_000 + number / 10) for number in range(20_000)]
+    assert abs(len(_copied(20, ids) & _copied(20, ids, "t")) - 800) < 5 * 28

@@ -107,7 +107,7 @@ async def running(policy: Policy | PolicyStore) -> AsyncIterator[Lane]:
     """A proxy that serves a policy of `policy_of`, or a store's, until the block ends."""
     records: list[Record] = []
     store = policy if isinstance(policy, PolicyStore) else PolicyStore(_FILES[policy.hash], {})
-    service = Service(store, LOCAL, LOCAL, (records.append,), TOKEN)
+    service = Service(store, LOCAL, LOCAL, (records.extend,), TOKEN)
     await service.start()
     try:
         yield Lane(service, records)

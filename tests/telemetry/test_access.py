@@ -158,8 +158,7 @@ def test_lines_are_counted() -> None:
     with piped() as (log, read_end, writer):
         log.follow(0.01)
         for _ in range(3):
-            log.settle(RESCUED)
-            log.settle(UNLUCKY)
+            log.take([RESCUED, UNLUCKY])
         writer.flush(5)
         lines = os.read(read_end, 1 << 16)
         counts = {family.name: family.samples[0].value for family in log.collect()}

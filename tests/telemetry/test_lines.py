@@ -1,6 +1,7 @@
 """Lines for standard error, whoever reads it, and how: real pipes, full, closed and slow."""
 
 import os
+import select
 import threading
 import time
 from collections.abc import Iterator
@@ -8,7 +9,8 @@ from contextlib import suppress
 
 import pytest
 
-from proxy.telemetry.lines import Channel, LineWriter
+import proxy.telemetry.lines as lines_module
+from proxy.telemetry.lines import GATHER, Channel, LineWriter
 
 LINE = b"x" * 99 + b"\n"
 
@@ -64,6 +66,43 @@ def test_line_after_silence_is_written_at_once(pipe: Pipe) -> None:
         pipe.read(len(LINE))
         assert time.perf_counter() - started < 0.5
         time.sleep(0.05)
+
+
+@pytest.fixture
+def endless_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines_module, "PATIENCE", 60.0)
+
+
+@pytest.mark.usefixtures("endless_patience")
+def test_patient_lines_wait_for_one_that_is_not(pipe: Pipe) -> None:
+    patient, other = Channel(1 << 20, patient=True), Channel(1 << 20)
+    pipe.writer.put(patient, b"after silence\n")
+    assert pipe.read(14) == b"after silence\n"
+    pipe.writer.put(patient, b"one\n", b"two\n")
+    assert not select.select([pipe.read_end], [], [], 3 * GATHER)[0]
+    pipe.writer.put(other, b"three\n")
+    assert pipe.read(14) == b"one\ntwo\nthree\n"
+    pipe.writer.flush(5)
+    assert (patient.written, patient.waiting, other.written) == (3, 0, 1)
+
+
+@pytest.mark.usefixtures("endless_patience")
+def test_patient_lines_wait_no_longer_when_there_are_many(pipe: Pipe) -> None:
+    channel = Channel(1000, patient=True)
+    pipe.writer.put(channel, LINE)
+    pipe.read(len(LINE))
+    for _ in range(3):
+        pipe.writer.put(channel, LINE)
+    assert pipe.read(3 * len(LINE)) == LINE * 3
+
+
+@pytest.mark.usefixtures("endless_patience")
+def test_flush_waits_for_no_patience(pipe: Pipe) -> None:
+    channel = Channel(1000, patient=True)
+    for count in (1, 2):
+        pipe.writer.put(channel, LINE)
+        pipe.writer.flush(5)
+        assert channel.written == count
 
 
 def test_lines_of_many_threads_never_mix_and_are_all_counted(pipe: Pipe) -> None:

@@ -272,3 +272,42 @@ def test_every_member_that_the_vendor_takes_keeps_its_bytes(dialect: Dialect, lo
             position = found.index(text.raw[member.start : member.end], position)
         if member.name in foreign_to(dialect):
             assert member.name not in json.loads(found)
+
+
+# --- copies -----------------------------------------------------------------------------------------
+
+
+def copied(raw: bytes, dialect: Dialect) -> Rendered:
+    body, usage_injected, adapted = render(Body(raw), TARGETS[dialect], POLICY.defaults, stream=False, copy=True)
+    return Rendered(body, usage_injected, set(adapted))
+
+
+@each_dialect
+@pytest.mark.parametrize("sender", Dialect)
+def test_copy_is_the_same_request_but_for_stream_and_store(dialect: Dialect, sender: Dialect) -> None:
+    body = everything(sender) | {"stream": True, "stream_options": {"include_usage": True}, "store": True}
+    plain = rendered({key: value for key, value in body.items() if key not in ("stream", "stream_options", "store")},
+                     dialect, defaults=True)  # fmt: skip
+    copy = copied(json.dumps(body).encode(), dialect)
+    assert copy.json == {**plain.json, "stream": False}
+    assert not copy.usage_injected
+
+
+@both_ways
+@each_dialect
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"stream":true}',
+        b'{"stream":true,"stream":false,"store":1}',
+        b'{"stream" : true , "model" : "m"}',
+        b'{"model":"m","str\\u0065am":true}',
+        b'{"messages":[],"stream":true,"stream_options":{"include_usage":true}}',
+        b"{}",
+    ],
+)
+def test_copy_says_once_that_it_is_no_stream(dialect: Dialect, raw: bytes, long: bool) -> None:
+    text, _, _ = render(Body(sized(raw, long)), TARGETS[dialect], (), stream=False, copy=True)
+    pairs = json.loads(text, object_pairs_hook=list)
+    assert [value for key, value in pairs if key == "stream"] == [False]
+    assert not {key for key, _ in pairs} & {"stream_options", "store"}

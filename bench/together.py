@@ -1,0 +1,56 @@
+"""All contenders under load at the same time, on one core: what a request takes of it, beside the yardstick's.
+
+Whatever else the machine does meanwhile hits all of them alike, so this tells small differences apart where
+throughputs, measured one after the other, drift by more.  It says nothing of latency, nor of throughput itself.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+
+from bench.contenders import Contender
+from bench.fleet import Fleet, Process
+from bench.lineup import start_contender, start_fixed_upstream
+from bench.plan import Plan
+from bench.wrk_load import load
+
+# A round is this many times as long as one that a contender has for itself.
+LONGER = 4
+
+
+def together(plan: Plan, case: str, yardstick: str) -> dict[str, list[float]]:
+    """For each contender and round, the yardstick's CPU time of a request by its own; raises BenchError.
+
+    That is the ratio of throughputs of two saturated cores.  Only the process itself is counted: what it leaves to
+    others, such as the ledger's writer, is theirs to do when the core has time.  Each round has processes of its
+    own: two of the same program differ by some per cent for as long as they live.
+    """
+    ratios: dict[str, list[float]] = {contender.name: [] for contender in plan.contenders}
+    for number in range(plan.rounds):
+        plan.say(f"{case}: all at once, round {number + 1}/{plan.rounds}")
+        contenders = plan.order(number)
+        with Fleet() as fleet:
+            start_fixed_upstream(fleet, plan.cores.load)
+            servers = {c.name: start_contender(fleet, c, plan) for c in contenders}
+            _round(fleet, plan, servers, contenders, seconds=1)  # they warm up
+            took = _round(fleet, plan, servers, contenders, seconds=plan.seconds * LONGER)
+            fleet.check()
+        for name, each in took.items():
+            ratios[name].append(took[yardstick] / each)
+    return ratios
+
+
+def _round(
+    fleet: Fleet,
+    plan: Plan,
+    servers: dict[str, Process | None],
+    contenders: tuple[Contender, ...],
+    seconds: int,
+) -> dict[str, float]:
+    """CPU time of a request, nanoseconds, by contender."""
+
+    def requests(contender: Contender) -> int:
+        return load(fleet, contender.name, contender.port, seconds=seconds, core=plan.cores.load).requests
+
+    before = {name: server.own_cpu_ns() for name, server in servers.items() if server}
+    with ThreadPoolExecutor(len(contenders)) as threads:
+        served = dict(zip((c.name for c in contenders), threads.map(requests, contenders), strict=True))
+    return {name: (server.own_cpu_ns() - before[name]) / served[name] for name, server in servers.items() if server}

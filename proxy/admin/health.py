@@ -1,0 +1,99 @@
+"""How every agent is served, from what has been seen anyway: no upstream is asked.
+
+An agent is ERROR where its fine-tune is not asked, or where too many requests fail or had to be rescued;
+SLOW where its answers take too long.  The limits are those of the alerts of the same meaning.
+"""
+
+from collections.abc import Callable, Mapping
+
+from aiohttp import web
+
+from proxy.admin.answers import UNKNOWN_AGENT, error_answer, json_answer
+from proxy.admin.rollout import show_brake
+from proxy.exchange.exchange import Exchange
+from proxy.policy.snapshot import AgentPolicy
+from proxy.telemetry.recent import WINDOW, Outcomes, Recent
+from proxy.words import Variant
+
+# Requests below which a share says nothing.
+LEAST = 20
+MAX_FAILED = 0.05
+MAX_RESCUED = 0.10
+SLOW = 5.0  # seconds, the 95th percentile
+
+_NOBODY = Outcomes(0, 0, 0, None)
+
+
+def symptoms(outcomes: Outcomes) -> list[str]:
+    """What is wrong with the recent requests of one variant."""
+    requests, failed, rescued, p95 = outcomes
+    if requests < LEAST:
+        return []
+    found = {
+        "failing": failed > MAX_FAILED * requests,
+        "rescued": rescued > MAX_RESCUED * requests,
+        "slow": p95 is not None and p95 > SLOW,
+    }
+    return [name for name, holds in found.items() if holds]
+
+
+class HealthRoutes:
+    """Handlers over one process's exchange."""
+
+    def __init__(self, exchange: Exchange, recent: Recent, flush: Callable[[], None]) -> None:
+        """`flush` brings what `recent` looks at up to date."""
+        self._exchange = exchange
+        self._recent = recent
+        self._flush = flush
+
+    async def all(self, _: web.Request) -> web.Response:
+        """GET /health: every agent.  200 also while degraded: users are being served."""
+        policy = self._exchange.policy
+        outcomes = self._outcomes()
+        agents = {agent.name: self._judge(agent, outcomes) for agent in policy.agents.values()}
+        degraded = any(agent["status"] != "OK" for agent in agents.values())
+        return json_answer(
+            {
+                "status": "degraded" if degraded else "healthy",
+                "policy": policy.hash,
+                "window_seconds": WINDOW,
+                "agents": agents,
+            }
+        )
+
+    async def one(self, request: web.Request) -> web.Response:
+        """GET /health/AGENT: one agent."""
+        name = request.match_info["agent"].encode("utf-8", "surrogateescape")
+        agent = self._exchange.policy.agents.get(name)
+        if agent is None:
+            return error_answer(UNKNOWN_AGENT)
+        return json_answer({"agent": agent.name, **self._judge(agent, self._outcomes())})
+
+    def _outcomes(self) -> Mapping[tuple[str, str], Outcomes]:
+        self._flush()
+        return self._recent.outcomes()
+
+    def _judge(self, agent: AgentPolicy, outcomes: Mapping[tuple[str, str], Outcomes]) -> dict[str, object]:
+        attempts = self._exchange.attempts
+        brake = attempts.brakes.tripped.get(agent.name)
+        is_open = attempts.breaker(agent.finetuned).is_open
+        arms = {variant.value: outcomes.get((agent.name, variant.value), _NOBODY) for variant in Variant}
+        reasons = [name for name, holds in (("brake", brake is not None), ("breaker_open", is_open)) if holds]
+        seen = {name for arm in arms.values() for name in symptoms(arm)}
+        reasons += [name for name in ("failing", "rescued", "slow") if name in seen]
+        return {
+            "status": "OK" if not reasons else "SLOW" if reasons == ["slow"] else "ERROR",
+            "reasons": reasons,
+            "percentage": agent.percentage,
+            "brake": show_brake(brake),
+            "breaker": "open" if is_open else "closed",
+            **{
+                name: {
+                    "requests": arm.requests,
+                    "failed": arm.failed,
+                    "rescued": arm.rescued,
+                    "p95_seconds": None if arm.p95 is None else round(arm.p95, 3),
+                }
+                for name, arm in arms.items()
+            },
+        }

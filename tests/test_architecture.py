@@ -52,6 +52,7 @@ COVERED_BY = {
     "exchange.reply": "integration/test_stream_commit.py",
     "exchange.request": "integration/test_wire_requests.py",
     "exchange.send": "integration/test_stale_connection.py",
+    "experiment.full_report": "cli/test_report_verdicts.py",
     "listener.alarms": "integration/test_brake.py",
     "exchange.shadow_metrics": "integration/test_shadow.py",
     "listener.connection": "integration/test_bad_http.py",

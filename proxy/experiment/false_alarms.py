@@ -56,7 +56,8 @@ def false_alarms(
 ) -> FalseAlarms:
     """The picture of a stage at 0 %, by the policy's gates; `step` is called once for each relabeling.
 
-    The same seed gives the same picture.  A relabeling takes what `judge` takes, 10 ms for 700 buckets, 100 ms for 9,000.
+    The same seed gives the same picture.  A relabeling takes what `judge` takes: 10 ms for 700 buckets, 100 ms
+    for 9,000.
     """
     percentage = rollout.plan[0].percent
     treated = round(percentage * 100)

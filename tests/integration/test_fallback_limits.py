@@ -161,7 +161,8 @@ async def test_dead_fine_tune_at_100_percent_serves_everybody(fault: str) -> Non
         "breaker": {"failures": 1000},
     }
     async with Stub(StubConfig(faults={"ft:*": fault})) as stub:
-        policy = policy_of(stub.url, ab_testing={"rollout_percentage": 100}, fallback=fallback)
+        rollout = {"brake": {"enabled": False}}  # it would end the trial
+        policy = policy_of(stub.url, ab_testing={"rollout_percentage": 100}, fallback=fallback, rollout=rollout)
         async with running(policy) as lane:
             users = [f"user-{number}" for number in range(60)]
             answers = []

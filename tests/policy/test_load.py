@@ -111,6 +111,7 @@ def test_loading_logs_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
     assert not caplog.records
 
 
+@pytest.mark.alone
 def test_importing_and_loading_is_quick() -> None:
     code = (
         "import time; started = time.process_time(); from pathlib import Path; "
@@ -121,7 +122,7 @@ def test_importing_and_loading_is_quick() -> None:
     runs = [
         subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, check=True).stdout for _ in range(3)
     ]
-    assert min(map(float, runs)) < 0.4
+    assert min(map(float, runs)) < 0.6
 
 
 def test_environment_variable_picks_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.policy.document import read_document
@@ -92,6 +92,7 @@ AGENTS = ["qa_agent", "legal_agent", "new", "other"]
 PATHS = st.tuples(st.just("agents"), st.sampled_from(AGENTS), st.sampled_from(["fine_tuned", "x"]))
 
 
+@settings(deadline=None)
 @given(st.dictionaries(PATHS, VALUES, min_size=1))
 def test_whatever_is_set_is_read_again_and_no_other_line_changes(values: dict[KeyPath, Any]) -> None:
     result = set_values(SHARED, "f", values)

@@ -86,6 +86,7 @@ _EXPOSED = (
 )
 _USERS = "SELECT variant, count(*) FROM exposures WHERE agent = ? AND salt = ? AND percentage = ? GROUP BY variant"
 _ASSIGNED = (
-    "SELECT assignment, CAST(sum(requests) AS bigint) FROM hours WHERE agent = ? AND hour >= ? GROUP BY assignment"
+    "SELECT assignment, CAST(sum(requests) AS bigint) FROM hours WHERE agent = ? AND hour >= ?"
+    " AND assignment <> 'shadow' GROUP BY assignment"
 )
 _LOOKS = "SELECT name, p FROM looks WHERE agent = ? AND salt = ?"

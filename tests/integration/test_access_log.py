@@ -16,8 +16,6 @@ from tests.support.lane import BASELINE, BASELINE_USER, FINETUNED
 from tests.support.raw_client import RawResponse, request
 from tests.support.served import Served, log_lines, serving, write_policy
 
-pytestmark = pytest.mark.alone  # it measures
-
 EVERY = {"observability": {"access_log": "100%"}, "fallback": {"breaker": {"failures": 1000}}}
 
 

@@ -23,8 +23,6 @@ from tests.support.lane import BASELINE_USER, FINETUNED, Lane, eventually, polic
 from tests.support.raw_client import RawClient, request
 from tests.support.served import log_lines, serving, write_policy
 
-pytestmark = pytest.mark.alone  # it measures
-
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 SPAN = "00f067aa0ba902b7"
 SAMPLED = f"00-{TRACE}-{SPAN}-01"

@@ -23,8 +23,6 @@ from tests.support.raw_client import RawResponse, request
 from tests.support.raw_upstream import Close, RawUpstream, Read, Send, event_stream, response
 from tests.support.served import Served, log_lines, serving, write_policy
 
-pytestmark = pytest.mark.alone  # the writer runs when nobody else wants to
-
 SALT = f"qa_agent/{FINETUNED}"
 
 

@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
 import yaml
 
 from proxy.words import Failure
@@ -29,8 +28,6 @@ from tests.integration.streaming import (
 from tests.support.lane import BASELINE, FINETUNED, eventually, policy_of, running
 from tests.support.raw_client import RawClient
 from tests.support.raw_upstream import Action, Read, Send, event_stream
-
-pytestmark = pytest.mark.alone  # it measures
 
 MB = 1_000_000
 BLOCKS_OF_200_MB = 200 * MB // len(BLOCK)

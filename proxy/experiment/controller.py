@@ -150,7 +150,6 @@ class Controller:
         if plan.hold:
             why = ", ".join(map(str, plan.because))
             reason = why if plan.action is Action.NOT_DONE else plan.reason or why
-            memory.lift_hold(self.database, agent)  # a person may turn a failure into a pause
             memory.put_hold(self.database, agent, Hold(plan.hold, reason, self.clock()), self.actor)
         elif plan.hold is not None:
             memory.lift_hold(self.database, agent)

@@ -17,8 +17,8 @@ log = logging.getLogger("splitlane.ledger")
 PROGRAM = "import sys; sys.path[:] = {path!r}; from proxy.ledger.process import main; main()"
 # What is in the pipe outlives the proxy, whatever ends it: the writer reads on.
 PIPE_SIZE = 1 << 20
-# Seconds that a killed one may take to be gone.
-KILLED = 0.5
+# Seconds that a killed one may take to be gone, even where it was not allowed to hurry.
+KILLED = 2.0
 
 
 class Keeper(asyncio.SubprocessProtocol):
@@ -30,6 +30,7 @@ class Keeper(asyncio.SubprocessProtocol):
         self._frames = Frames()
         self._transport: asyncio.SubprocessTransport | None = None
         self._input: asyncio.WriteTransport | None = None
+        self._hurries = False
         self.ended = asyncio.Event()
 
     async def start(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -56,6 +57,7 @@ class Keeper(asyncio.SubprocessProtocol):
 
     async def end(self, within: float) -> None:
         """Tell it that no more comes, and wait for its end; past that, end it."""
+        self.hurry()
         if self._input is not None:
             self._input.close()
         if await self._ends(within):
@@ -64,6 +66,16 @@ class Keeper(asyncio.SubprocessProtocol):
         if self._transport is not None:
             self._transport.kill()
         await self._ends(KILLED)  # a disk that hangs holds even that up
+
+    def hurry(self) -> None:
+        """Have it run beside the requests from now on, not after them; where this process has the right to say so."""
+        if self._hurries or self._transport is None or (pid := self._transport.get_pid()) is None:
+            return
+        self._hurries = True
+        with suppress(OSError):
+            if sys.platform == "linux":
+                os.sched_setscheduler(pid, os.SCHED_OTHER, os.sched_param(0))
+            os.setpriority(os.PRIO_PROCESS, pid, 0)
 
     async def _ends(self, within: float) -> bool:
         try:

@@ -30,6 +30,8 @@ log = logging.getLogger("splitlane.ledger")
 MAX_BATCH = 512
 # Batches that are on their way at once.
 WINDOW = 8
+# Records that wait, from which on the writer no longer waits for the requests to leave it some time.
+HURRY_AT = 100_000
 # Feedback that waits.
 MAX_FEEDBACK = 20_000
 # Seconds that the start of the process waits for the store: its key, and what was spent before.
@@ -109,6 +111,8 @@ class Ledger:
             batch = (name, blocks, rated, commands)
             self._sent[name] = _Sent(batch, rows, ratings, commands)
             keeper.send(batch)
+        if keeper is not None and records.queued > HURRY_AT:
+            keeper.hurry()
 
     async def follow(self, store: StorePolicy, level: str) -> None:
         """Keep records in `store` from now on, and wait a little for it to open; `level` is its log's."""

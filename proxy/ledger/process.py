@@ -71,6 +71,7 @@ class Answers:
     """What the proxy is told; one that is gone no longer needs to know."""
 
     def opened(self, key: bytes) -> None:
+        give_way()
         self._say("opened", key)
 
     def written(self, batch: Batch, kept: Kept) -> None:
@@ -109,7 +110,6 @@ def main() -> None:
     """Write what comes until its end."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the end is the proxy's to tell
-    give_way()
     pipe = Pipe()
     first = pipe.first()
     if first is None:
@@ -117,3 +117,5 @@ def main() -> None:
     url, retention, unit_key, proxy, level = first
     configure(level)
     Writer(StorePolicy(url, retention, unit_key), proxy, pipe, Answers()).run()
+    logging.shutdown()
+    os._exit(0)  # the interpreter's own end is a long way for who runs when nobody else wants to

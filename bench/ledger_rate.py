@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from proxy.exchange.call import RequestIds
 from proxy.exchange.exchange import SETTLE_AT_ONCE
+from proxy.ids import Ids
 from proxy.ledger import writer
 from proxy.ledger.batch import Batch, Kept
 from proxy.ledger.feedback import Joined
@@ -56,7 +56,7 @@ def made(user: int) -> Record:
     )  # fmt: skip
 
 
-_ids = RequestIds()
+_ids = Ids()
 
 
 class Batches:

@@ -14,6 +14,7 @@ The folders are the stages of a request; imports point down this list or into `w
     ledger      records in a store: queue, writer, tables, SQLite and PostgreSQL
     telemetry   metrics, traces and logs
     policy      the policy file: config, load, compiled snapshot, hot reload
+    ids         ids that sort by the time at which they were made
     outbox      writes of one turn of the loop, gathered
     tasks       the one place that starts tasks
     watchdog    one lazy timer per connection

@@ -20,7 +20,7 @@ STAGES = (
     "telemetry", "policy",
 )  # fmt: skip
 # Below all stages; they import nothing of the proxy.
-SHARED = ("outbox", "tasks", "watchdog", "words")
+SHARED = ("ids", "outbox", "tasks", "watchdog", "words")
 
 # The same input gives the same output, wherever and whenever.
 PURE = (
@@ -45,6 +45,7 @@ NAMES_THAT_SAY_NOTHING = re.compile(r"_?(utils?|helpers?|common|misc|stuff|lib|t
 # Modules without a test file of their own: what they do shows only between two sockets.
 COVERED_BY = {
     "exchange.attempts": "integration/test_retry.py",
+    "exchange.call": "integration/test_cost.py",
     "exchange.client": "integration/test_framing.py",
     "exchange.exchange": "integration/test_fallback_reasons.py",
     "exchange.intake": "integration/test_limits.py",
@@ -220,7 +221,7 @@ def test_package_docstring_is_the_map_of_the_stages() -> None:
     named = re.findall(r"^ {4}(\w+) {2,}\S", docstring, re.MULTILINE)
     assert tuple(name for name in named if name in STAGES) == STAGES
     assert set(named) == {*STAGES, *SHARED}, "the map names what exists, and all of it"
-    assert len(docstring.splitlines()) <= 20
+    assert len(docstring.splitlines()) <= 22
 
 
 # --- tests ------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ FRESH = 30.0
 FAILED_FRESH = 5.0
 MOST_BYTES = 16 << 20  # of a report that is shown
 # Seconds that a killed one may take to be gone.
-KILLED = 0.5
+KILLED = 2.0
 MOST_COMPLAINT = 4096  # bytes of what a failed one says
 
 

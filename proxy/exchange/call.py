@@ -2,13 +2,13 @@
 
 import time
 from hashlib import blake2b
-from random import getrandbits
 
 from proxy.budget.reservation import Reservation
 from proxy.exchange.brake import BrakeState
 from proxy.exchange.breaker import Breaker
 from proxy.exchange.client import Client
 from proxy.exchange.reply import Reply
+from proxy.ids import new_id
 from proxy.policy.snapshot import AgentPolicy, Policy, Target
 from proxy.split.assign import UNASSIGNED
 from proxy.wire.body import Body
@@ -208,31 +208,3 @@ def _added_fields(policy: str, agent: str, variant: str, served: str, attempts: 
     if fallback is not None:
         fields += f"x-splitlane-fallback: {fallback}\r\n"
     return fields.encode()
-
-
-class RequestIds:
-    """UUIDv7 (RFC 9562 §5.7): sortable by time, random within a millisecond.
-
-    What ids of one millisecond share is written once: its time and 26 of the 74 random bits.
-    """
-
-    def __init__(self) -> None:
-        self._millisecond = 0
-        self._stamp = ""
-
-    def new(self, now: float) -> str:
-        """An id for Unix time `now`, seconds."""
-        millisecond = int(now * 1000)
-        if millisecond != self._millisecond:
-            self._millisecond = millisecond
-            stamp = f"{millisecond:012x}"
-            self._stamp = f"{stamp[:8]}-{stamp[8:]}-7{getrandbits(12):03x}-{0x8000 | getrandbits(14):04x}-"
-        return f"{self._stamp}{getrandbits(48):012x}"
-
-
-_ids = RequestIds()
-
-
-def new_id(now: float) -> str:
-    """A request's id, at Unix time `now`."""
-    return _ids.new(now)

@@ -20,11 +20,12 @@ from functools import partial
 from proxy.budget.budgets import Budgets
 from proxy.budget.reservation import Reservation
 from proxy.exchange.attempts import judge_held
-from proxy.exchange.call import CallState, new_id, used
+from proxy.exchange.call import CallState, used
 from proxy.exchange.intake import Buffered
 from proxy.exchange.reply import Reply
 from proxy.exchange.request import copy_head
 from proxy.exchange.send import discard, send_fresh
+from proxy.ids import new_id
 from proxy.ledger import Sink
 from proxy.outbox import Outbox
 from proxy.policy.snapshot import AgentPolicy, Policy, ShadowPolicy

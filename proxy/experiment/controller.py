@@ -12,12 +12,10 @@ Percentages are only ever read from the policy.  Nobody decides without the leas
 """
 
 import contextlib
-import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
-from uuid import UUID
 
 from proxy.experiment import memory
 from proxy.experiment.actions import Action, Plan, plan_of, since_the_last_move
@@ -28,6 +26,7 @@ from proxy.experiment.numbers import numbers_of
 from proxy.experiment.percentages import FixedPercentage, changes_for
 from proxy.experiment.read import read_evidence
 from proxy.experiment.verdict import Verdict
+from proxy.ids import new_id
 from proxy.ledger import brakes
 from proxy.ledger.database import Database, DatabaseUnavailable
 from proxy.policy.edit import EditedPolicy, EditError, edit_policy
@@ -165,7 +164,7 @@ class Controller:
         memory.record(
             self.database,
             Decision(
-                _new_id(now), now, agent, evidence.salt, evidence.percentage, str(action), plan.target, reasons,
+                new_id(now), now, agent, evidence.salt, evidence.percentage, str(action), plan.target, reasons,
                 self.actor, numbers,
             ),
         )  # fmt: skip
@@ -180,13 +179,6 @@ class Controller:
 
 def _line(error: Exception) -> str:
     return str(error).splitlines()[0]
-
-
-def _new_id(now: float) -> str:
-    """A UUIDv7 (RFC 9562, section 5.7), which sorts by time."""
-    number = int(now * 1000) << 80 | secrets.randbits(80)
-    number = number & ~(0xF << 76) | 7 << 76
-    return str(UUID(int=number & ~(0b11 << 62) | 0b10 << 62))
 
 
 def reasons_told(plan: Plan) -> tuple[str, ...]:

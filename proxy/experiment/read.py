@@ -23,9 +23,7 @@ def read_evidence(database: Database, agent: str, salt: str, percentage: float, 
         missing = None if since is None else _missing(database, agent, since)
         brake = tripped(database).get(agent)
         holds = database.execute("SELECT kind, reason, time FROM holds WHERE agent = ?", (agent,))
-        p_values: dict[str, float] = dict(
-            database.execute("SELECT name, p FROM looks WHERE agent = ? AND salt = ?", experiment)
-        )
+        p_values: dict[str, float] = dict(database.execute(_LOOKS, experiment))
     return Evidence(
         agent,
         salt,

@@ -4,6 +4,7 @@ Each step is a short transaction of its own, between two batches: deleting a mon
 records of a second.
 """
 
+from proxy.ids import lowest_id
 from proxy.ledger.database import Database
 
 # Rows per step: a few milliseconds.
@@ -59,7 +60,7 @@ def steps(now: float, retention: float) -> list[Step]:
     oldest = max(0.0, now - retention)
     hour = int(oldest // 3600)
     return [
-        *((statement, id_bound(oldest)) for statement in _BY_ID),
+        *((statement, lowest_id(oldest)) for statement in _BY_ID),
         *((statement, oldest) for statement in _BY_TIME),
         *((statement, hour) for statement in (*_BY_HOUR, *_STAGES)),
         (_BRAKES, oldest),
@@ -72,9 +73,3 @@ def forget(database: Database, step: Step) -> bool:
     statement, bound = step
     with database.transaction():
         return len(database.execute(f"{statement} RETURNING 1", (bound, STEP))) == STEP
-
-
-def id_bound(time: float) -> str:
-    """No id made at Unix time `time` or later is below it."""
-    stamp = f"{int(time * 1000):012x}"
-    return f"{stamp[:8]}-{stamp[8:]}-"

@@ -9,8 +9,8 @@ difference to the sums.
 from collections.abc import Sequence
 from math import ceil
 
+from proxy.ids import lowest_id
 from proxy.ledger.database import Answer, Database
-from proxy.ledger.retention import id_bound
 
 # Answered requests of the baseline that the percentiles are taken from, at most.
 SAMPLE = 20_000
@@ -50,7 +50,7 @@ def _freeze(database: Database, waiting: Answer, sample: Sequence[Answer], now: 
         tau = earlier[0][0] if earlier else tau
         if not database.execute(_FREEZE, (tau, latency_cap, cost_cap, now, *stage)):
             return False
-        database.execute(_AGAIN, (*stage, id_bound(began)))
+        database.execute(_AGAIN, (*stage, lowest_id(began)))
     return True
 
 

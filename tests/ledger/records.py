@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from proxy.exchange.call import RequestIds
+from proxy.ids import Ids
 from proxy.ledger.batch import Batch, prepare, write
 from proxy.ledger.database import Database
 from proxy.ledger.migrate import migrate
@@ -16,7 +16,7 @@ from tests.support.records import SOUND
 NOW = 1_795_000_000.0
 HOUR = int(NOW // 3600)
 SALT = "qa_agent/ft:m"
-_ids = RequestIds()
+_ids = Ids()
 
 
 def record(**changes: Any) -> Record:

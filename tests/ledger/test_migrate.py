@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from proxy.exchange.call import RequestIds
+from proxy.ids import Ids
 from proxy.ledger.migrate import NewerSchema, migrate, version_of
 from proxy.ledger.open import open_database
 from proxy.ledger.schema import MIGRATIONS
@@ -13,7 +13,7 @@ from proxy.words import Variant
 from tests.ledger.records import keep, opened
 from tests.ledger.stores import SALT, START, insert, record
 
-new_id = RequestIds().new
+new_id = Ids().new
 
 
 def test_tables_are_made_once_and_left_alone_afterwards(store_url: str) -> None:

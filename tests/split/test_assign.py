@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.exchange.call import RequestIds
+from proxy.ids import Ids
 from proxy.policy.snapshot import AgentPolicy
 from proxy.split.assign import BUCKETS, UNASSIGNED, assign, bucket_of, explain, is_copied, murmur3, override
 from proxy.words import Assignment, Decision, Variant
@@ -274,7 +274,7 @@ def _copied(percentage: float, ids: list[str], salt: str = "s") -> set[str]:
 
 
 def test_shadow_draws_its_share_of_the_requests_and_more_with_a_higher_one() -> None:
-    ids = [RequestIds().new(1_700_000_000 + number / 10) for number in range(20_000)]
+    ids = [Ids().new(1_700_000_000 + number / 10) for number in range(20_000)]
     small, large = _copied(5, ids), _copied(20, ids)
     assert small < large
     assert abs(len(small) - 1000) < 5 * 31  # five standard deviations
@@ -283,5 +283,5 @@ def test_shadow_draws_its_share_of_the_requests_and_more_with_a_higher_one() -> 
 
 
 def test_another_salt_draws_independently() -> None:
-    ids = [RequestIds().new(1_700_000_000 + number / 10) for number in range(20_000)]
+    ids = [Ids().new(1_700_000_000 + number / 10) for number in range(20_000)]
     assert abs(len(_copied(20, ids) & _copied(20, ids, "t")) - 800) < 5 * 28

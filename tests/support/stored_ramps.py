@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from proxy.exchange.call import RequestIds
 from proxy.experiment.evidence import Evidence, Thresholds
 from proxy.experiment.judge import SRM, judge
 from proxy.experiment.read import read_evidence
@@ -19,6 +18,7 @@ from proxy.experiment.simulate.drawn import DrawnCrowd
 from proxy.experiment.simulate.judged import judged, look_of
 from proxy.experiment.simulate.requests import Answers, Crowd, Flags, Floats, Requests, Whole, answered
 from proxy.experiment.simulate.trial import Trial, run_trial
+from proxy.ids import Ids
 from proxy.ledger.batch import Batch, write
 from proxy.ledger.database import Database
 from proxy.ledger.row import row_of
@@ -36,7 +36,7 @@ HEAVY = Traffic(users_per_day=400, requests_per_user=10, spread=1.5, returning=0
 MANY = Traffic(users_per_day=1500, requests_per_user=6, returning=0.7, success=0.97, heterogeneity=0.03)
 # Only these can roll back, and only these are asked: no signal keeps a ramp from passing.
 GUARDRAILS: Mapping[str, Any] = {"cost": None, "latency_mean": None, "feedback": None}
-_ids = RequestIds()
+_ids = Ids()
 
 
 def rollout_of(*percentages: float, gates: Mapping[str, Any] = GUARDRAILS, **step: Any) -> RolloutConfig:

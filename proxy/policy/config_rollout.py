@@ -40,7 +40,7 @@ PointsDrop = Annotated[  # -1pp is -0.01
 ]
 PointsRise = Annotated[float, with_unit(units.parse_points, units.POINTS_UP, units.show_points), AfterValidator(_rise)]
 PercentRise = Annotated[  # +10% is 0.1
-    float, with_unit(units.parse_percent, units.SHARE, units.show_rise), AfterValidator(_rise)
+    float, with_unit(units.parse_percent, units.RISE, units.show_rise), AfterValidator(_rise)
 ]
 ScoreDrop = Annotated[float, number(-1, 0)]  # feedback's own scale, 0 … 1
 

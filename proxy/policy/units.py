@@ -30,12 +30,14 @@ MAX_SIZE = 2**50
 _NUMBER = r"[0-9]{1,18}(\.[0-9]{1,9})?"
 _ZERO = r"0{1,18}(\.0{1,9})?"
 _HUNDRED = r"0{0,15}(100(\.0{1,9})?|[0-9]{1,2}(\.[0-9]{1,9})?)"
+_MANY = r"0{0,13}(10000(\.0{1,9})?|[0-9]{1,4}(\.[0-9]{1,9})?)"
 _SOME = r"(?=[0-9.]*[1-9])"
 
 DURATION = rf"^{_NUMBER} ?({'|'.join(_DURATIONS)})$"
 SOME_DURATION = rf"^{_SOME}{_NUMBER} ?({'|'.join(_DURATIONS)})$"
 SOME_SIZE = rf"^{_SOME}{_NUMBER} ?({'|'.join(_SIZES)})$"
 SHARE = rf"^(\+?{_HUNDRED}|-{_ZERO}) ?%$"
+RISE = rf"^(\+?{_MANY}|-{_ZERO}) ?%$"
 POINTS_UP = rf"^(\+?{_HUNDRED}|-{_ZERO}) ?pp$"
 CLOCK = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"
 POINTS_DOWN = rf"^(-{_HUNDRED}|\+?{_ZERO}) ?pp$"
@@ -67,18 +69,18 @@ def parse_clock(text: str) -> int:
 
 
 def parse_percent(text: str) -> float:
-    """The fraction a per cent stands for: `5%` is 0.05, `+10%` is 0.1."""
-    return _signed(text, "%", "a per cent, such as 5% or +10%")
+    """The fraction a per cent stands for: `5%` is 0.05, `+300%` is 3."""
+    return _signed(text, "%", 10_000, "a per cent, such as 5% or +10%")
 
 
 def parse_points(text: str) -> float:
     """The difference of two fractions in percentage points: `-1pp` is -0.01."""
-    return _signed(text, "pp", "percentage points, such as -1pp or +2.5pp")
+    return _signed(text, "pp", 100, "percentage points, such as -1pp or +2.5pp")
 
 
-def _signed(text: str, unit: str, expected: str) -> float:
+def _signed(text: str, unit: str, most: float, expected: str) -> float:
     sign, number, found = _split(text)
-    if found != unit or number > 100:
+    if found != unit or number > most:
         raise ValueError(expected)
     fraction = round(number / 100, 12)  # 2.3 / 100 is 0.023, not 0.022999999999999996
     return -fraction if sign == "-" and fraction else fraction

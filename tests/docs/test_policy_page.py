@@ -149,6 +149,7 @@ def test_documented_type_and_unit_are_the_real_ones(path: str) -> None:
         units.SOME_DURATION: "duration",
         units.SOME_SIZE: "size",
         units.SHARE: "per cent",
+        units.RISE: "per cent",
         units.POINTS_DOWN: "points ≤ 0",
         units.POINTS_UP: "points ≥ 0",
     }

@@ -235,6 +235,7 @@ def test_pattern_of_a_unit_takes_what_its_parser_takes(text: str) -> None:
     assert bool(re.search(units.DURATION, text)) == (duration is not None)
     assert bool(re.search(units.SOME_DURATION, text)) == bool(duration)
     assert bool(re.search(units.SOME_SIZE, text)) >= bool(size)  # whole bytes are the parser's to ask for
-    assert bool(re.search(units.SHARE, text)) == (percent is not None and percent >= 0)
+    assert bool(re.search(units.SHARE, text)) == (percent is not None and 0 <= percent <= 1)
+    assert bool(re.search(units.RISE, text)) == (percent is not None and percent >= 0)
     assert bool(re.search(units.POINTS_UP, text)) == (points is not None and points >= 0)
     assert bool(re.search(units.POINTS_DOWN, text)) == (points is not None and points <= 0)

@@ -10,6 +10,7 @@ import logging
 import math
 from collections import defaultdict
 from collections.abc import Callable, Container, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -68,17 +69,26 @@ class BudgetExceeded(NamedTuple):
     meaning: str  # what happens until then
 
 
-class _Excess(NamedTuple):
-    """A limit that a request met, of which nothing was left."""
+@dataclass(frozen=True, slots=True)
+class _Limit:
+    """What may be spent in one window."""
 
     scope: str
     windows: Windows
     window: Window
-    limit: float
+    dollars: float
     action: str
 
 
-_NOTHING: tuple[_Excess, ...] = ()
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    """All that holds for an agent's requests until a window turns."""
+
+    agent: AgentPolicy
+    budget: BudgetPolicy  # of all agents together
+    turns: int
+    windows: list[Window]
+    limits: list[_Limit]
 
 
 class Budgets:
@@ -92,18 +102,19 @@ class Budgets:
         self._hours = Windows("hour", HOUR)
         self._days = Windows("day", DAY)
         self._typical: dict[str, float] = {}  # tokens of an agent's answers
+        self._limits: dict[str, _Limits] = {}  # by agent
 
     def admit(self, policy: Policy, agent: AgentPolicy, body: Body, time: float, *, finetuned: bool) -> Reservation:
         """Reserve what a request that came in at Unix time `time` is going to cost.
 
         Raises BudgetSpent.  `finetuned`: it is for the fine-tune; with `to_baseline` it no longer is.
         """
-        windows: list[Window] = []
-        over = self._enter(windows, ALL, policy.budget, time) + self._enter(windows, agent.name, agent.budget, time)
+        found = self._limits_of(policy, agent, time)
+        over = [limit for limit in found.limits if limit.window.reaches(limit.dollars)]
         to_baseline = bool(over) and self._meet(over, time, finetuned=finetuned)
         typical = self._typical.get(agent.name, TYPICAL_COMPLETION)
         completion = expected_completion(body, agent, typical)
-        held = Reservation(agent.name, windows, expected_prompt(body), completion, to_baseline=to_baseline)
+        held = Reservation(agent.name, found.windows, expected_prompt(body), completion, to_baseline=to_baseline)
         target = agent.finetuned if finetuned and not to_baseline else agent.baseline
         held.hold(target.price, 0.0)
         return held
@@ -121,18 +132,13 @@ class Budgets:
         price = agent.finetuned.price
         cost = 0.0 if price is None else price.of(Usage(prompt, completion))
         own = self._days.of(agent.name + OF_SHADOW, time)
-        windows = [own]
-        fits = not own.reaches(shadow.daily_usd - cost)
-        for scope, budget in ((ALL, policy.budget), (agent.name, agent.budget)):
-            if not budget.is_limited:
-                continue
-            for kind, limit in ((self._hours, budget.hourly_usd), (self._days, budget.daily_usd)):
-                window = kind.of(scope, time)
-                windows.append(window)
-                fits = fits and (limit is None or not window.reaches(limit * (1 - KEPT_FROM_COPIES) - cost))
+        found = self._limits_of(policy, agent, time)
+        fits = not own.reaches(shadow.daily_usd - cost) and not any(
+            limit.window.reaches(limit.dollars * (1 - KEPT_FROM_COPIES) - cost) for limit in found.limits
+        )
         if not fits:
             return None
-        held = Reservation(agent.name, windows, prompt, completion, to_baseline=False)
+        held = Reservation(agent.name, [own, *found.windows], prompt, completion, to_baseline=False)
         held.hold(price, 0.0)
         return held
 
@@ -161,6 +167,7 @@ class Budgets:
 
     def keep(self, agents: Container[str]) -> None:
         """These are the policy's agents from now on; windows of others go with their time."""
+        self._limits.clear()
         self._typical = {agent: mean for agent, mean in self._typical.items() if agent in agents}
         for key in [key for key in self.exceeded if key[0] not in agents and key[0] != ALL]:
             del self.exceeded[key]
@@ -174,56 +181,56 @@ class Budgets:
                     spent, reserved = window.spent + window.others, window.reserved / NANO
                     yield BudgetStatus(scope, kind.name, limit, spent, reserved, kind.end(now), budget.on_exceeded)
 
-    def _enter(self, windows: list[Window], scope: str, budget: BudgetPolicy, time: float) -> tuple[_Excess, ...]:
-        """Add a scope's windows, where it has a limit; those limits of which nothing is left."""
-        hourly, daily, action = budget
-        if hourly is None and daily is None:
-            return _NOTHING
-        hour, day = self._hours.of(scope, time), self._days.of(scope, time)
-        windows.append(hour)
-        windows.append(day)
-        over = _NOTHING
-        if hourly is not None and hour.reaches(hourly):
-            over += (_Excess(scope, self._hours, hour, hourly, action),)
-        if daily is not None and day.reaches(daily):
-            over += (_Excess(scope, self._days, day, daily, action),)
-        return over
+    def _limits_of(self, policy: Policy, agent: AgentPolicy, time: float) -> _Limits:
+        hours, days = self._hours, self._days
+        found = self._limits.get(agent.name)
+        turns = hours.turn_to(time) + days.turn_to(time)
+        if found is None or found.turns != turns or found.agent is not agent or found.budget is not policy.budget:
+            found = self._limits[agent.name] = _Limits(agent, policy.budget, turns, [], [])
+            for scope, budget in ((ALL, policy.budget), (agent.name, agent.budget)):
+                if budget.is_limited:
+                    for kind, dollars in ((hours, budget.hourly_usd), (days, budget.daily_usd)):
+                        window = kind.of(scope, time)
+                        found.windows.append(window)
+                        if dollars is not None:
+                            found.limits.append(_Limit(scope, kind, window, dollars, budget.on_exceeded))
+        return found
 
-    def _meet(self, over: tuple[_Excess, ...], time: float, *, finetuned: bool) -> bool:
+    def _meet(self, over: list[_Limit], time: float, *, finetuned: bool) -> bool:
         """What the strictest of the exceeded limits wants: whether the request is taken from the fine-tune.
 
         Raises BudgetSpent.
         """
-        wanted = {excess.action for excess in over}
+        wanted = {limit.action for limit in over}
         # What is for the baseline anyway goes on.
         action = "reject" if "reject" in wanted else "baseline" if "baseline" in wanted and finetuned else "warn"
-        for excess in over:
-            self._tell(excess, time)
-            if excess.action == action:
-                self.exceeded[excess.scope, excess.windows.name, action] += 1
+        for limit in over:
+            self._tell(limit, time)
+            if limit.action == action:
+                self.exceeded[limit.scope, limit.windows.name, action] += 1
         if action == "reject":
-            raise BudgetSpent(_rejection([excess for excess in over if excess.action == action], time))
+            raise BudgetSpent(_rejection([limit for limit in over if limit.action == action], time))
         return action == "baseline"
 
-    def _tell(self, excess: _Excess, time: float) -> None:
+    def _tell(self, limit: _Limit, time: float) -> None:
         """Log it, once in a window."""
-        scope, windows, window, limit, action = excess
+        window, action = limit.window, limit.action
         if window.told == action:
             return
         window.told = action
-        resets_at = windows.end(time)
+        name, resets_at, happens = limit.windows.name, limit.windows.end(time), _HAPPENS[action]
         log.warning(
             "budget of %s, %s: %.6g of %g US dollars spent, %.6g reserved; until %s %s",
-            scope, windows.name, window.spent + window.others, limit, window.reserved / NANO,
-            _utc(resets_at), _HAPPENS[action],
+            limit.scope, name, window.spent + window.others, limit.dollars, window.reserved / NANO, _utc(resets_at),
+            happens,
         )  # fmt: skip
         if self.on_exceeded is not None:
-            self.on_exceeded(BudgetExceeded(scope, windows.name, limit, resets_at, action, _HAPPENS[action]))
+            self.on_exceeded(BudgetExceeded(limit.scope, name, limit.dollars, resets_at, action, happens))
 
 
-def _rejection(over: list[_Excess], time: float) -> ErrorAnswer:
+def _rejection(over: list[_Limit], time: float) -> ErrorAnswer:
     """The answer that says when it is worth trying again: once the last of the windows is over."""
-    last = max(over, key=lambda excess: excess.windows.end(time))
+    last = max(over, key=lambda limit: limit.windows.end(time))
     resets_at = last.windows.end(time)
     whose = "" if last.scope == ALL else f" of agent {last.scope}"
     period = "hourly" if last.windows.name == "hour" else "daily"

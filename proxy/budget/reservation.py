@@ -26,7 +26,8 @@ class Reservation:
         """Hold what the call of a model at `price` may cost, beside the US dollars `billed` so far."""
         nano = billed * NANO
         if price is not None:  # dollars per million tokens are thousands of nano-dollars per token
-            nano += 1000 * (self.prompt * price.input + self.completion * price.output)
+            fresh_price, output_price, _ = price
+            nano += 1000 * (self.prompt * fresh_price + self.completion * output_price)
         self._reserve(int(nano + 0.5))
 
     def close(self, cost: float) -> None:

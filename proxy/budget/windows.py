@@ -40,19 +40,26 @@ class Windows:
         self._open: dict[int, dict[str, Window]] = {}
         self._latest: dict[str, Window] = {}  # those that were asked for last: of times from here …
         self._from = self._until = 0.0  # … up to there
+        self._turns = 0  # how often that changed
         self._others: Mapping[tuple[int, str], float] = {}
 
     def of(self, scope: str, time: float) -> Window:
         """A scope's window at Unix time `time`."""
-        if not self._from <= time < self._until:
-            self._turn_to(time)
+        self.turn_to(time)
         window = self._latest.get(scope)
         if window is None:
             number = int(time // self._seconds)
             window = self._latest[scope] = Window(self._others.get((number, scope), 0.0))
         return window
 
-    def _turn_to(self, time: float) -> None:
+    def turn_to(self, time: float) -> int:
+        """Ask for windows of Unix time `time` from now on: as long as the answer is the same, so are they."""
+        if not self._from <= time < self._until:
+            self._turn(time)
+        return self._turns
+
+    def _turn(self, time: float) -> None:
+        self._turns += 1
         number = int(time // self._seconds)
         self._from, self._until = float(number * self._seconds), float((number + 1) * self._seconds)
         if number not in self._open:

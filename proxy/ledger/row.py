@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from math import log
 from typing import Any
 
-from proxy.words import Attempt, Failure, Record
+from proxy.words import Failure, Record
 
 # Histogram bins of latencies grow by 5 %, so a quantile read from them is within 2.5 % of the truth.
 BIN_GROWTH = 1.05
@@ -74,70 +74,70 @@ Row = tuple[Values, tuple[Values, ...]]  # what is kept of a record, and of each
 
 
 def pack(records: Sequence[Record]) -> bytes:
-    """What is kept of the records, as bytes; values that they share are in them once."""
-    return marshal.dumps([_kept(record) for record in records])
+    """What is kept of the records, as bytes; what they have in common is in them once."""
+    shapes: dict[tuple[object, ...], Values] = {}
+    return marshal.dumps([_kept(record, shapes) for record in records])
 
 
 def unpack(packed: bytes) -> list[Row]:
     """The rows of the records that were packed, by the same interpreter."""
-    return [_row(kept) for kept in marshal.loads(packed)]  # noqa: S302 our own
+    return [_row(*kept) for kept in marshal.loads(packed)]  # noqa: S302 our own
 
 
-def row_of(record: Record) -> Row:
-    """The row; what it holds is text the policy chose, numbers, and ids that were cleaned before."""
-    return _row(_kept(record))
+def _kept(record: Record, shapes: dict[tuple[object, ...], Values]) -> tuple[Any, ...]:
+    """All that the event loop does for a row: its numbers and ids, behind what it has in common with others.
 
-
-def _kept(record: Record) -> tuple[Any, ...]:
-    """What a row is made of, in plain types: all that the event loop does for it.
-
-    Numbers are taken apart and made again on their way (mypyc), which helps: marshal looks up whatever somebody
-    else holds too, as something that may come twice.
+    That is one of `shapes`, which marshal writes once.  Numbers are taken apart and made again on their way (mypyc),
+    which helps: marshal looks up whatever somebody else holds too, as something that may come twice.
     """
     (request_id, time, route, agent, (variant, assignment, bucket), percentage, salt, policy, served, status, failure,
      fallback, attempts, latency, _, ttft, usage, cost, response_id, unit, stream, _, _) = record  # fmt: skip
     prompt, completion, cached, reasoning, estimated = (0, 0, 0, 0, False) if usage is None else usage
-    return (
-        request_id,
-        time,
-        route,
-        agent,
-        str(variant),  # marshal knows no kinds of text of our own
-        str(assignment),
-        bucket,
-        percentage,
-        salt,
-        policy,
-        served,
-        status,
-        "" if failure is None else str(failure),
-        "" if fallback is None else str(fallback),
-        [_tried(attempt) for attempt in attempts],
-        latency,
-        ttft,
-        prompt,
-        completion,
-        cached,
-        reasoning,
+    common: tuple[object, ...] = (
+        route, agent, variant, assignment, percentage, salt, policy, served, status, failure, fallback, stream,
         estimated,
-        cost,
-        response_id,
-        unit,
-        stream,
-    )
+    )  # fmt: skip
+    own: Values = ()
+    for upstream, model, answered, failed, started, seconds, used, price, _ in attempts:
+        common += (upstream, model, answered, failed)
+        own += (started, seconds, 0, 0, price) if used is None else (
+            started, seconds, used.prompt, used.completion, price
+        )  # fmt: skip
+    shape = shapes.get(common)
+    if shape is None:
+        shape = shapes[common] = tuple([_plain(value) for value in common])
+    return (
+        shape, request_id, time, bucket, latency, ttft, prompt, completion, cached, reasoning, cost, response_id,
+        unit, own,
+    )  # fmt: skip
 
 
-def _tried(attempt: Attempt) -> Values:
-    upstream, model, status, failure, started, seconds, usage, cost, _ = attempt
-    prompt, completion = (0, 0) if usage is None else (usage.prompt, usage.completion)
-    failed = "" if failure is None else str(failure)
-    return (upstream, model, status, failed, started, seconds, prompt, completion, cost)
+def _plain(value: object) -> str | int | float:
+    """A word, a number or nothing in a type that marshal knows."""
+    if value is None:
+        return ""
+    return value if isinstance(value, (bool, int, float)) else str(value)
 
 
-def _row(kept: tuple[Any, ...]) -> Row:
-    (request_id, time, route, agent, variant, assignment, bucket, percentage, salt, policy, served, status, failure,
-     fallback, attempts, latency, ttft, prompt, completion, cached, reasoning, estimated, cost, response_id, unit,
-     stream) = kept  # fmt: skip
+def _row(
+    shape: tuple[Any, ...],
+    request_id: str,
+    time: float,
+    bucket: int,
+    latency: float,
+    ttft: float,
+    prompt: int,
+    completion: int,
+    cached: int,
+    reasoning: int,
+    cost: float,
+    response_id: str,
+    unit: str,
+    own: tuple[Any, ...],
+) -> Row:
+    (route, agent, variant, assignment, percentage, salt, policy, served, status, failure, fallback, stream, estimated,
+     *heads) = shape  # fmt: skip
+    attempts = len(heads) // 4
     streamed = ttft >= 0
     columns = (
         request_id,
@@ -156,7 +156,7 @@ def _row(kept: tuple[Any, ...]) -> Row:
         status,
         failure,
         fallback,
-        int(not failure and len(attempts) == 1 and fallback in _NOT_THE_MODELS),
+        int(not failure and attempts == 1 and fallback in _NOT_THE_MODELS),
         latency,
         bin_of(latency),
         ttft if streamed else None,
@@ -169,9 +169,13 @@ def _row(kept: tuple[Any, ...]) -> Row:
         cost,
         int(stream),
         response_id,
-        len(attempts),
+        attempts,
     )
-    return (columns, tuple([(request_id, number, *tried) for number, tried in enumerate(attempts, 1)]))
+    tried = [
+        (request_id, number + 1, *heads[4 * number : 4 * number + 4], *own[5 * number : 5 * number + 5])
+        for number in range(attempts)
+    ]
+    return (columns, tuple(tried))
 
 
 def bin_of(seconds: float) -> int:

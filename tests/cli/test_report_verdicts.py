@@ -16,11 +16,10 @@ from proxy.ledger.batch import Batch, prepare, write
 from proxy.ledger.database import Database
 from proxy.ledger.migrate import migrate
 from proxy.ledger.open import open_database
-from proxy.ledger.row import row_of
 from proxy.words import Assignment, Decision, Failure, Record, Usage, Variant
 from tests.ledger.stores import attempt
 from tests.support.lane import FINETUNED
-from tests.support.records import SOUND
+from tests.support.records import SOUND, row_of
 from tests.support.served import write_policy
 
 SALT = f"qa_agent/{FINETUNED}"

@@ -9,9 +9,8 @@ from proxy.ledger.batch import Batch, prepare, write
 from proxy.ledger.database import Database
 from proxy.ledger.migrate import migrate
 from proxy.ledger.open import open_database
-from proxy.ledger.row import row_of
 from proxy.words import Assignment, Attempt, Decision, Record, Usage, Variant
-from tests.support.records import SOUND
+from tests.support.records import SOUND, row_of
 
 NOW = 1_795_000_000.0
 HOUR = int(NOW // 3600)

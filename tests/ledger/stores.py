@@ -8,9 +8,9 @@ from typing import Any
 from proxy.ledger.database import Database
 from proxy.ledger.migrate import migrate
 from proxy.ledger.open import open_database
-from proxy.ledger.row import COLUMNS, row_of
+from proxy.ledger.row import COLUMNS
 from proxy.words import Assignment, Attempt, Decision, Failure, Record, Usage, Variant
-from tests.support.records import SOUND
+from tests.support.records import SOUND, row_of
 
 HOUR = 3600
 # A Friday, on the hour.

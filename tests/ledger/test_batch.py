@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from proxy.ledger.batch import Batch, write
 from proxy.ledger.database import Database
 from proxy.ledger.feedback import feedback_row
-from proxy.ledger.row import Row, row_of
+from proxy.ledger.row import Row
 from proxy.words import Assignment, Attempt, Decision, Failure, Feedback, Record, Usage, Variant
 from tests.ledger.records import HOUR, NOW, SALT, count, keep, opened, record
+from tests.support.records import row_of
 
 FINETUNED = Decision(Variant.FINETUNED, Assignment.FINETUNED, 1849)
 

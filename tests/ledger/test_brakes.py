@@ -12,10 +12,10 @@ from proxy.ledger.batch import Batch, write
 from proxy.ledger.brakes import clear, trip, tripped
 from proxy.ledger.database import Database
 from proxy.ledger.ledger import Ledger
-from proxy.ledger.row import row_of
 from proxy.policy.snapshot import StorePolicy
 from proxy.words import Brake
 from tests.ledger.records import NOW, count, opened, record
+from tests.support.records import row_of
 
 KEY = b"k" * 32
 BRAKE = Brake("018f-1", "qa_agent", NOW, json.dumps({"failures": 9}))

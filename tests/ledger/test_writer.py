@@ -13,12 +13,12 @@ import pytest
 
 from proxy.ledger.batch import Batch, Kept
 from proxy.ledger.feedback import Joined
-from proxy.ledger.row import row_of
 from proxy.ledger.writer import Spent, Writer
 from proxy.policy.snapshot import StorePolicy
 from proxy.words import Brake
 from tests.ledger.records import NOW, count, keep, opened, record
 from tests.support.postgres import PostgresServer
+from tests.support.records import row_of
 
 KEY = b"k" * 32
 

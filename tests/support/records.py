@@ -1,5 +1,6 @@
 """A settled request, for tests of what is made of records; each replaces what it is about."""
 
+from proxy.ledger.row import Row, pack, unpack
 from proxy.words import Assignment, Decision, Record, Usage, Variant
 
 SOUND = Record(
@@ -25,3 +26,9 @@ SOUND = Record(
     unit="",
     stream=False,
 )
+
+
+def row_of(record: Record) -> Row:
+    """The store's row, packed and unpacked as on its way to the writer."""
+    (row,) = unpack(pack([record]))
+    return row

@@ -21,12 +21,11 @@ from proxy.experiment.simulate.trial import Trial, run_trial
 from proxy.ids import Ids
 from proxy.ledger.batch import Batch, write
 from proxy.ledger.database import Database
-from proxy.ledger.row import row_of
 from proxy.ledger.thresholds import freeze
 from proxy.policy.config_rollout import GatesConfig, RolloutConfig
 from proxy.split.assign import bucket_of, murmur3
 from proxy.words import Assignment, Attempt, Decision, Failure, Record, Variant
-from tests.support.records import SOUND
+from tests.support.records import SOUND, row_of
 
 START = 1_795_000_000.0  # Unix seconds
 AGENT, SALT = "qa_agent", "qa_agent/ft:m"

@@ -1,7 +1,5 @@
 """Rollout metrics, from what the store says to what Prometheus scrapes."""
 
-from pathlib import Path
-
 import pytest
 
 from proxy.experiment import memory
@@ -61,7 +59,7 @@ def test_agents_of_the_policy_and_their_current_salt_alone_are_shown() -> None:
 
 @pytest.mark.alone  # the writer runs when nobody else wants to
 async def test_proxy_shows_what_a_controller_left_in_the_store_and_keeps_it_while_the_store_is_away(
-    store_url: str, tmp_path: Path
+    store_url: str,
 ) -> None:
     with opened(store_url) as database:
         memory.put_hold(database, "qa_agent", Hold(FAILED, "worse", NOW), "controller")

@@ -33,7 +33,7 @@ README = "README.md"
 OURS = re.compile(r"x-splitlane-[a-z-]*[a-z]")
 METRIC = re.compile(r"\b(?:splitlane_[a-z_]+|model_[a-z_]+_(?:total|seconds))\b")
 # Files a reader is told to look at, and folders of them.
-MENTIONED = re.compile(r"(?:proxy|policies|tests|bench|docs)/[\w./-]*")
+MENTIONED = re.compile(r"(?:proxy|policies|tests|bench|docs|deploy)/[\w./-]*")
 
 
 # --- failures and errors ----------------------------------------------------------------------

@@ -98,7 +98,7 @@ def test_every_alert_is_seen_firing_and_seen_silent_before_and_after() -> None:
     for path in UNIT_TESTS:
         for test in yaml.safe_load(path.read_text())["tests"]:
             found: dict[str, list[bool]] = {}
-            for check in test["alert_rule_test"]:
+            for check in test.get("alert_rule_test", ()):
                 found.setdefault(check["alertname"], []).append(bool(check.get("exp_alerts")))
             for name, states in found.items():
                 seen[name].append(states)
@@ -166,6 +166,51 @@ def test_inhibition_names_alerts_that_exist_and_webhook_stands_in_a_file() -> No
     assert slack["send_resolved"]
     assert "api_url" not in slack
     assert slack["api_url_file"]
+
+
+# Alerts by name, agent and severity, and whether they are told.
+TOLD = {
+    ("VeryHighModelLatency", "qa_agent", "critical"): True,
+    ("HighModelLatency", "qa_agent", "warning"): False,
+    ("HighModelLatency", "legal_agent", "warning"): True,
+    ("RolledBack", "qa_agent", "warning"): True,
+    ("BrakeTripped", "support_agent", "warning"): True,
+    ("HighFallbackRate", "support_agent", "warning"): False,
+    ("CriticalCostOverrun", "", "critical"): True,
+    ("HighCostBurn", "", "warning"): False,
+    ("LedgerDropping", "", "warning"): True,
+}
+
+
+async def test_what_is_critical_silences_warnings_of_the_same_agent_and_no_others(
+    tmp_path: Path, unused_tcp_port: int
+) -> None:
+    raised = [
+        {"labels": {"alertname": name, "job": "splitlane", "severity": severity, **({"agent": agent} if agent else {})}}
+        for name, agent, severity in TOLD
+    ]
+    async with (
+        alertmanager(tmp_path, unused_tcp_port, hasty(tmp_path, "http://127.0.0.1:1/")),
+        RawClient("127.0.0.1", unused_tcp_port) as client,
+    ):
+        fields = [("Content-Type", "application/json")]
+        await client.send(request("POST", "/api/v2/alerts", json.dumps(raised).encode(), fields))
+        assert (await client.read_response()).status == 200
+        async with asyncio.timeout(5):
+            while len(found := await states(client)) < len(TOLD) or "unprocessed" in found.values():
+                await asyncio.sleep(0.02)
+    assert found == {key: "active" if told else "suppressed" for key, told in TOLD.items()}
+
+
+async def states(client: RawClient) -> dict[tuple[str, str, str], str]:
+    """What Alertmanager has, and in which state."""
+    await client.send(request("GET", "/api/v2/alerts"))
+    return {
+        (each["labels"]["alertname"], each["labels"].get("agent", ""), each["labels"]["severity"]): each["status"][
+            "state"
+        ]
+        for each in json.loads((await client.read_response()).body)
+    }
 
 
 def shortened(folder: Path) -> Path:

@@ -263,7 +263,7 @@ async def test_dying_fine_tune_is_told_to_a_webhook_and_so_is_its_end(
                 tmp_path,
                 ports[0],
                 lane.service.admin.port,
-                interval="300ms",
+                every="300ms",
                 rule_files=[str(shortened(tmp_path))],
                 alerting={"alertmanagers": [{"static_configs": [{"targets": [f"127.0.0.1:{ports[1]}"]}]}]},
             ) as server,

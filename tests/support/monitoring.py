@@ -41,11 +41,11 @@ class Prometheus:
 
 @asynccontextmanager
 async def prometheus(
-    folder: Path, port: int, target: int, *, interval: str = "1s", **sections: Any
+    folder: Path, port: int, target: int, every: str = "1s", **sections: Any
 ) -> AsyncIterator[Prometheus]:
-    """Prometheus on `port`, scraping `target` each `interval`; `sections` are more of its configuration."""
+    """Prometheus on `port`, scraping `target` each `every`; `sections` are more of its configuration."""
     config = {
-        "global": {"scrape_interval": interval, "evaluation_interval": interval},
+        "global": {"scrape_interval": every, "evaluation_interval": every},
         "scrape_configs": [{"job_name": "splitlane", "static_configs": [{"targets": [f"127.0.0.1:{target}"]}]}],
         **sections,
     }

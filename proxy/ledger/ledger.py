@@ -19,6 +19,7 @@ from proxy.ledger.feedback import feedback_row
 from proxy.ledger.frames import Message
 from proxy.ledger.keeper import Keeper
 from proxy.ledger.queue import Packer, Queue
+from proxy.ledger.standing import Standing
 from proxy.ledger.writer import CLOSE_WITHIN, Spent
 from proxy.policy.snapshot import StorePolicy
 from proxy.tasks import spawn
@@ -69,6 +70,7 @@ class Ledger:
         self._on_key = on_key
         self._on_spent = on_spent
         self._proxy = secrets.token_hex(8)  # this life of this process
+        self.standing: Standing | None = None  # as told last; None: nothing yet
         self._records = Queue()
         self.take = Packer(self._records, MAX_BATCH, self.send).take  # keeps records, or counts that they are dropped
         self._feedback = Queue(max_rows=MAX_FEEDBACK)
@@ -121,6 +123,7 @@ class Ledger:
                 return
             await self._end()
             self._braking.move()
+            self.standing = None
             self._store, self._level = store, level
             if store.url is None:
                 return
@@ -230,6 +233,8 @@ class Ledger:
             case ("joined", int(joined), int(unknown)):
                 self._joined += joined
                 self._unknown += unknown
+            case ("stands", dict(holds), dict(moves), dict(p_values)):
+                self.standing = Standing(holds, moves, p_values)
             case ("opened", bytes(key)):
                 self._up = True
                 self._pause = SOONEST

@@ -17,6 +17,7 @@ from proxy.ledger.batch import Batch, Kept
 from proxy.ledger.feedback import Joined
 from proxy.ledger.frames import Frames, Message, frame
 from proxy.ledger.row import unpack
+from proxy.ledger.standing import Standing
 from proxy.ledger.writer import Spent, Writer
 from proxy.policy.snapshot import StorePolicy
 from proxy.telemetry.log import configure
@@ -85,6 +86,9 @@ class Answers:
 
     def braked(self, brakes: dict[str, Brake]) -> None:
         self._say("braked", [tuple(brake) for brake in brakes.values()])
+
+    def stands(self, standing: Standing) -> None:
+        self._say("stands", *standing)
 
     def away(self) -> None:
         self._say("away")

@@ -275,4 +275,6 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         ){bare}
         """,
     ),
+    # Decisions are counted every few seconds, and their rows are wide.
+    ("CREATE INDEX decisions_actions ON decisions (agent, action)",),
 )

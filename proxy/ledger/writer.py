@@ -19,6 +19,7 @@ from proxy.ledger.feedback import Joined, join
 from proxy.ledger.migrate import migrate
 from proxy.ledger.open import open_database, set_aside_if_corrupt, sqlite_path
 from proxy.ledger.retention import Step, forget, steps
+from proxy.ledger.standing import Standing, standing
 from proxy.ledger.thresholds import freeze
 from proxy.ledger.unit_key import MAX_KEY, key_beside
 from proxy.policy.snapshot import StorePolicy
@@ -35,6 +36,8 @@ LOOK_EVERY = 1.0
 FORGET_EVERY = 60.0
 # And between two looks for a stage that has begun.
 FREEZE_EVERY = 10.0
+# And between two looks at how rollouts stand.
+STANDING_EVERY = 10.0
 # Seconds to write what is left when no more will come.
 CLOSE_WITHIN = 3.0
 # An outage that lasts is told again after so many seconds.
@@ -78,6 +81,9 @@ class Told(Protocol):
     def braked(self, brakes: dict[str, Brake]) -> None:
         """The brakes in force, by agent, with all that was reported as written."""
 
+    def stands(self, standing: Standing) -> None:
+        """How rollouts stand."""
+
     def away(self) -> None:
         """The store cannot be used now."""
 
@@ -99,6 +105,7 @@ class Writer:
         self._forget_at = 0.0
         self._look_at = 0.0
         self._freeze_at = 0.0
+        self._standing_at = 0.0
         self._complained_at = 0.0  # 0: not since the store was last well
         self._deadline = 0.0  # 0: there is no hurry
 
@@ -151,8 +158,9 @@ class Writer:
             database.close()
             raise
         self._database = database
-        self._look_at = 0.0
+        self._look_at = self._standing_at = 0.0
         self._look(database)
+        self._tell_standing(database)
         self._told.opened(key[:MAX_KEY])
         return database
 
@@ -168,6 +176,7 @@ class Writer:
             self._complained_at = 0.0
             log.info("the store can be used again")
         self._look(database)
+        self._tell_standing(database)
         self._freeze(database)
         return not self._forget(database) and batch is None
 
@@ -186,6 +195,12 @@ class Writer:
         self._told.braked(tripped(database))
         self._told.joined(joined)
         self._told.spent({(int(hour), agent): float(cost) for hour, agent, cost in rows})
+
+    def _tell_standing(self, database: Database) -> None:
+        now = time.time()
+        if now >= self._standing_at:
+            self._standing_at = now + STANDING_EVERY
+            self._told.stands(standing(database))
 
     def _freeze(self, database: Database) -> None:
         """Every now and then a stage; where there was one, there may be more."""

@@ -26,6 +26,7 @@ from proxy.listener.alarms import Alarms
 from proxy.listener.connection import Listener
 from proxy.listener.daily import DailyReport
 from proxy.listener.export import Export
+from proxy.listener.rollout_metrics import rollout_metrics
 from proxy.outbox import Outbox
 from proxy.policy.load import LoadedPolicy
 from proxy.policy.problems import PolicyError
@@ -305,6 +306,7 @@ class Service:
         yield breaker
         yield from self.alarms.collect()
         yield from self.ledger.collect()
+        yield from rollout_metrics(self.ledger.standing, policy)
         info = GaugeMetricFamily("splitlane_policy_info", "The active policy.", labels=["hash"])
         info.add_metric([policy.hash], 1)
         yield info
@@ -312,6 +314,8 @@ class Service:
         yield from shadow_metrics(exchange.shadow)
         yield from self.export.collect()
         store = self.store
+        rejected = "1: the policy's files, as they are now, cannot be used."
+        yield gauge("splitlane_policy_rejected", rejected, store.rejection is not None)
         yield gauge("splitlane_policy_loaded_timestamp_seconds", "When the policy was loaded.", store.loaded_at)
         yield CounterMetricFamily("splitlane_policy_reloads", "Policies that replaced another.", value=store.reloads)
         yield CounterMetricFamily(

@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import proxy
 from proxy.exchange.classify import BREAKING
+from proxy.ledger.standing import Standing
 from proxy.policy.units import parse_duration, parse_size
 from proxy.stub import Stub, StubConfig
 from proxy.stub.faults import parse_fault
@@ -32,7 +33,7 @@ README = "README.md"
 OURS = re.compile(r"x-splitlane-[a-z-]*[a-z]")
 METRIC = re.compile(r"\b(?:splitlane_[a-z_]+|model_[a-z_]+_(?:total|seconds))\b")
 # Files a reader is told to look at, and folders of them.
-MENTIONED = re.compile(r"(?:proxy|policies|tests|bench|docs)/[\w./-]*")
+MENTIONED = re.compile(r"(?:proxy|policies|tests|bench|docs|deploy)/[\w./-]*")
 
 
 # --- failures and errors ----------------------------------------------------------------------
@@ -107,6 +108,8 @@ async def live() -> tuple[set[str], dict[str, tuple[str, set[str]]]]:
     ):
         await rescued_answer(lane)
         answer = await rescued_answer(lane)
+        (agent,) = lane.service.exchange.policy.agents.values()
+        lane.service.ledger.standing = Standing({}, {}, {(agent.name, agent.salt): 1.0})  # a controller has looked
         failing = request("POST", "/v1/chat/completions", b"[]", [("X-Agent", "qa_agent")])
         async with RawClient(lane.host, lane.port) as client:
             await client.send(failing)

@@ -54,7 +54,7 @@ OWN = (
     "LoopLagging",
 )  # fmt: skip
 # Metrics that queries may name before the program has them.
-AWAITED = ("splitlane_policy_rejected", "splitlane_rollout_held", "splitlane_rollout_moves_total", "splitlane_srm_p")
+AWAITED: tuple[str, ...] = ()
 # Those that have no series before a ramp has been decided on.
 UNDECIDED = ("splitlane_rollout_held", "splitlane_rollout_moves_total", "splitlane_srm_p")
 

@@ -2,20 +2,16 @@
 
 import asyncio
 import gzip
-import json
 import subprocess
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from urllib.parse import quote
 
-import yaml
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from proxy.stub import Stub
 from tests.integration.asking import ask, chat, chat_body
 from tests.support.lane import BASELINE_USER, Lane, policy_of, running
+from tests.support.monitoring import prometheus
 from tests.support.programs import program
 from tests.support.raw_client import RawClient, RawResponse, request
 from tests.support.served import Served, serving, write_policy
@@ -102,61 +98,6 @@ async def test_scrape_is_compressed_for_who_asks_for_it() -> None:
 
 
 # --- Prometheus itself ------------------------------------------------------------------------------
-
-
-class Prometheus:
-    """A running one."""
-
-    def __init__(self, port: int) -> None:
-        self._port = port
-
-    async def ask(self, query: str) -> list[tuple[dict[str, str], float]]:
-        """Labels and value of each series that a PromQL expression gives now."""
-        async with RawClient("127.0.0.1", self._port) as client:
-            await client.send(request("GET", f"/api/v1/query?query={quote(query, safe='')}"))
-            answer = json.loads((await client.read_response()).body)
-        assert answer["status"] == "success", answer
-        return [(series["metric"], float(series["value"][1])) for series in answer["data"]["result"]]
-
-    async def number(self, query: str) -> float:
-        """The value of the one series that there is; NaN where there is none yet."""
-        found = await self.ask(query)
-        assert len(found) <= 1, found
-        return found[0][1] if found else float("nan")
-
-
-@asynccontextmanager
-async def prometheus(folder: Path, port: int, target: int) -> AsyncIterator[Prometheus]:
-    """Prometheus as Debian ships it, scraping `target` each second."""
-    config = {
-        "global": {"scrape_interval": "1s"},
-        "scrape_configs": [{"job_name": "splitlane", "static_configs": [{"targets": [f"127.0.0.1:{target}"]}]}],
-    }
-    (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
-    process = await asyncio.create_subprocess_exec(
-        program("prometheus", "prometheus"),
-        f"--config.file={folder / 'prometheus.yml'}",
-        f"--storage.tsdb.path={folder / 'data'}",
-        f"--web.listen-address=127.0.0.1:{port}",
-        "--log.level=error",
-    )
-    try:
-        async with asyncio.timeout(20):
-            while True:
-                assert process.returncode is None
-                try:
-                    async with RawClient("127.0.0.1", port) as client:
-                        await client.send(request("GET", "/-/ready"))
-                        if (await client.read_response()).status == 200:
-                            break
-                except OSError:
-                    pass
-                await asyncio.sleep(0.05)
-        yield Prometheus(port)
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
 
 
 async def load(proxy: Served, stop: asyncio.Event) -> int:

@@ -11,8 +11,10 @@ from queue import Empty, Queue
 
 import pytest
 
+from proxy.ledger import writer as module
 from proxy.ledger.batch import Batch, Kept
 from proxy.ledger.feedback import Joined
+from proxy.ledger.standing import Standing
 from proxy.ledger.writer import Spent, Writer
 from proxy.policy.snapshot import StorePolicy
 from proxy.words import Brake
@@ -33,6 +35,7 @@ class Running:
         self.keys: list[bytes] = []
         self.heard: list[Spent] = []
         self.brakes: list[dict[str, Brake]] = []
+        self.standings: list[Standing] = []
         self._batches: Queue[Batch] = Queue()
         self._names = itertools.count()
         key = None if url.startswith("sqlite") else KEY
@@ -76,6 +79,9 @@ class Running:
 
     def braked(self, brakes: dict[str, Brake]) -> None:
         self.brakes.append(brakes)
+
+    def stands(self, standing: Standing) -> None:
+        self.standings.append(standing)
 
     def away(self) -> None:
         self.up = False
@@ -136,6 +142,22 @@ def test_others_spending_is_told_and_so_is_that_of_an_earlier_life(store_url: st
     with writing(store_url) as again:
         eventually(lambda: bool(again.heard))
         assert again.heard[0] == {(hour, "qa_agent"): 2.75}
+
+
+def test_how_rollouts_stand_is_told_at_once_and_again_and_after_an_outage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "STANDING_EVERY", 0.05)
+    url = f"sqlite:///{tmp_path}/x.db"
+    with writing(url) as running:
+        eventually(lambda: bool(running.standings))
+        assert running.standings[0] == Standing({}, {}, {})
+        with opened(url) as database:
+            database.execute("INSERT INTO holds VALUES ('qa_agent', 'paused', '', 0, 'somebody')")
+        eventually(lambda: running.standings[-1].holds == {"qa_agent": "paused"})
+        for name in ("x.db", "x.db-wal", "x.db-shm"):
+            (tmp_path / name).unlink(missing_ok=True)
+        eventually(lambda: running.standings[-1].holds == {})
 
 
 def test_what_is_too_old_goes_while_records_come(store_url: str) -> None:

@@ -126,10 +126,10 @@ class Prometheus:
 
 
 @asynccontextmanager
-async def prometheus(folder: Path, port: int, target: int) -> AsyncIterator[Prometheus]:
-    """Prometheus as Debian ships it, scraping `target` each second."""
+async def prometheus(folder: Path, port: int, target: int, every: str = "1s") -> AsyncIterator[Prometheus]:
+    """Prometheus as Debian ships it, scraping `target` so often."""
     config = {
-        "global": {"scrape_interval": "1s"},
+        "global": {"scrape_interval": every},
         "scrape_configs": [{"job_name": "splitlane", "static_configs": [{"targets": [f"127.0.0.1:{target}"]}]}],
     }
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))

@@ -16,6 +16,7 @@ import yaml
 
 from proxy.stub import Stub, StubConfig
 from proxy.words import Dialect
+from tests.docs.pages import blocks
 from tests.integration.asking import ask, chat, chat_body
 from tests.integration.test_prometheus import Prometheus, mix, prometheus, scrape
 from tests.support.lane import BASELINE_USER, Lane, eventually, policy_of, running
@@ -164,7 +165,8 @@ async def test_every_query_is_answered_on_a_live_scrape(tmp_path: Path, unused_t
             await eventually(lambda: bool(lane.service.probes.counts))
             await until(server, f"sum(model_requests_total) >= {len(lane.records)}")
             exposed = set(METRIC.findall((await scrape(lane)).body.decode()))
-            for title, expression in queries():
+            documented = ((f"{block.page}:{block.line}", block.text) for block in blocks("promql"))
+            for title, expression in (*queries(), *documented):
                 named = set(METRIC.findall(expression)) - set(AWAITED)
                 answer = await server.ask(substituted(expression))
                 assert named <= exposed, title

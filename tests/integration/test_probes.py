@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from typing import Any
 
 import pytest
@@ -185,6 +186,18 @@ async def test_model_that_is_not_there_twice_in_a_row_makes_its_agent_an_error(
             assert not attempts.brakes.tripped
         if outcome == "total_timeout":
             assert all(each.closed_at is not None for each in candidate.connections)
+
+
+async def test_nothing_of_an_answer_or_a_key_is_shown_or_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG", logger="splitlane")
+    said = response(b'{"error":{"message":"canary","code":"canary","type":"canary"}}', 500, [("x-canary", "canary")])
+    async with RawUpstream([Read(), Send(said)]) as upstream, running(probed(upstream.url, upstream.url)) as lane:
+        await turns(lane, 2)
+        shown = json.dumps(await health(lane)) + await metrics(lane)
+    logged = caplog.text
+    assert "failed 2 probes in a row (server_error)" in logged
+    for text in (shown, logged):
+        assert not re.search("canary|sk-candidate|sk-upstream|Say yes", text)
 
 
 async def test_one_good_probe_takes_it_back() -> None:

@@ -19,7 +19,7 @@ from tests.support.raw_client import RawClient, request
 from tests.support.raw_upstream import Action, Pause, RawUpstream, Read, Reset, Send, Stall, response
 
 CHEAP = {"*": {"input": 1.0, "output": 2.0}}
-SELDOM = {"every": "1h", "timeout": "200ms"}  # the tests say when
+SELDOM = {"every": "1h"}  # the tests say when
 OK: list[Action] = [Read(), Send(ANSWER)]
 DEAD: list[Action] = [Read(), Reset()]
 
@@ -91,7 +91,7 @@ async def test_each_model_is_asked_for_one_token_with_its_own_key_and_shown_by_a
     assert json.loads(body) == {"model": FINETUNED, "messages": [message], "max_tokens": 1, "stream": False}
     found = {name: shown[name]["probe"] for name in ("finetuned", "baseline")}
     for probe in found.values():
-        assert 0 <= probe.pop("seconds") < 0.2
+        assert 0 <= probe.pop("seconds") < 5
         assert 0 <= probe.pop("age_seconds") < 5
         assert probe.pop("at").startswith("20")
     assert found == {
@@ -172,8 +172,9 @@ async def test_timer_gives_every_model_its_turn_within_the_period() -> None:
 async def test_model_that_is_not_there_twice_in_a_row_makes_its_agent_an_error(
     script: list[Action], outcome: str
 ) -> None:
+    patience = {"timeout": "200ms"} if outcome == "total_timeout" else {}
     async with RawUpstream(script) as candidate, RawUpstream(OK) as baseline:
-        async with running(probed(candidate.url, baseline.url)) as lane:
+        async with running(probed(candidate.url, baseline.url, patience)) as lane:
             await turns(lane, 1)
             assert await judged(lane) == ("OK", [])
             await turns(lane, 1)

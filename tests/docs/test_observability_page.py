@@ -8,8 +8,12 @@ from typing import Any
 import pytest
 import yaml
 
+from proxy.stub import Stub
 from proxy.telemetry.log import JsonFormatter
+from proxy.words import Failure, Variant
 from tests.docs.pages import ROOT, bare, rows, section
+from tests.integration.test_prometheus import mix, scrape
+from tests.support.lane import BASELINE, FINETUNED, Lane, policy_of, running
 
 PAGE = "docs/observability.md"
 RULES = ROOT / "deploy" / "prometheus" / "alerts.yml"
@@ -72,3 +76,33 @@ def test_keys_of_a_log_line_are_the_programs() -> None:
     error = ValueError()
     record = logging.LogRecord("splitlane.x", logging.ERROR, __file__, 1, "said", (), (ValueError, error, None))
     assert json.loads(JsonFormatter().format(record)).keys() == documented
+
+
+async def series(lane: Lane) -> tuple[int, int]:
+    """How many of the agent, and of all others."""
+    lines = [line for line in (await scrape(lane)).body.decode().splitlines() if not line.startswith("#")]
+    ours = sum('agent="qa_agent"' in line for line in lines)
+    return ours, len(lines) - ours
+
+
+async def test_numbers_of_series_are_about_those_of_a_live_scrape() -> None:
+    quiet, busy, worst, rest = (row[1] for row in rows(section(PAGE, "How many series"), "what"))
+    async with Stub() as stub, running(policy_of(stub.url)) as lane:
+        ours, others = await series(lane)
+        assert ours == int(quiet)
+        assert others == pytest.approx(int(rest.removeprefix("about ")), rel=0.15)
+        await mix(lane)
+        ours, _ = await series(lane)
+        assert ours == pytest.approx(int(busy.removeprefix("about ")), rel=0.15)
+        metrics = lane.service.metrics
+        for variant in Variant:
+            for model in (FINETUNED, BASELINE, "other") if variant is Variant.FINETUNED else (BASELINE, "other"):
+                found = metrics._series(("qa_agent", variant, model))
+                for failure in Failure:
+                    found.outcomes[failure] += 1
+                    found.errors[failure] += 1
+                    metrics._fallbacks["qa_agent", failure] += 1
+                for kind in ("input", "output", "cached", "reasoning"):
+                    found.tokens[kind] += 1
+        ours, _ = await series(lane)
+        assert int(worst.removeprefix("below ")) * 0.9 < ours < int(worst.removeprefix("below "))

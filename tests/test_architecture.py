@@ -50,6 +50,7 @@ COVERED_BY = {
     "exchange.exchange": "integration/test_fallback_reasons.py",
     "exchange.intake": "integration/test_limits.py",
     "exchange.passthrough": "integration/test_wire_passthrough.py",
+    "exchange.probes": "integration/test_probes.py",
     "exchange.reply": "integration/test_stream_commit.py",
     "exchange.request": "integration/test_wire_requests.py",
     "exchange.send": "integration/test_stale_connection.py",

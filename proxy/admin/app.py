@@ -26,13 +26,13 @@ _NOT_FOUND = bad_request(
 def admin_app(
     metrics: Metrics,
     flush: Callable[[], None],
-    ready: Callable[[], bool],
+    readiness: Callable[[], str],
     policy: PolicyRoutes,
     health: HealthRoutes,
     rollout: RolloutRoutes,
     report: ReportRoutes,
 ) -> web.Application:
-    """`flush` brings the metrics up to date; `ready`: whether new requests are welcome."""
+    """`flush` brings the metrics up to date; `readiness`: `ready` where new requests are welcome, else why not."""
     registry = CollectorRegistry()
     registry.register(cast("Collector", metrics))  # it has all that a registry calls
     ProcessCollector(registry=registry)
@@ -41,7 +41,8 @@ def admin_app(
         return web.Response(text="ok\n")
 
     async def readyz(_: web.Request) -> web.Response:
-        return web.Response(text="ready\n") if ready() else web.Response(status=503, text="draining\n")
+        word = readiness()
+        return web.Response(status=200 if word == "ready" else 503, text=f"{word}\n")
 
     async def scrape(request: web.Request) -> web.Response:
         flush()

@@ -1,16 +1,19 @@
-"""How every agent is served, from what has been seen anyway: no upstream is asked.
+"""How every agent is served, from what has been seen: no upstream is asked for an answer of these routes.
 
-An agent is ERROR where its fine-tune is not asked, or where too many requests fail or had to be rescued;
-SLOW where its answers take too long.  The limits are those of the alerts of the same meaning.
+An agent is ERROR where its fine-tune is not asked, where too many requests fail or had to be rescued, or where
+one of its models fails its probes; SLOW where its answers take too long.  The limits are those of the alerts of
+the same meaning.
 """
 
+import time
 from collections.abc import Callable, Mapping
 
 from aiohttp import web
 
-from proxy.admin.answers import UNKNOWN_AGENT, error_answer, json_answer
+from proxy.admin.answers import UNKNOWN_AGENT, error_answer, json_answer, utc_time
 from proxy.admin.rollout import show_brake
 from proxy.exchange.exchange import Exchange
+from proxy.exchange.probes import ProbedModel, Probes
 from proxy.policy.snapshot import AgentPolicy
 from proxy.telemetry.recent import WINDOW, Outcomes, Recent
 from proxy.words import Variant
@@ -38,12 +41,13 @@ def symptoms(outcomes: Outcomes) -> list[str]:
 
 
 class HealthRoutes:
-    """Handlers over one process's exchange."""
+    """Handlers over one process's exchange and its probes."""
 
-    def __init__(self, exchange: Exchange, recent: Recent, flush: Callable[[], None]) -> None:
+    def __init__(self, exchange: Exchange, recent: Recent, probes: Probes, flush: Callable[[], None]) -> None:
         """`flush` brings what `recent` looks at up to date."""
         self._exchange = exchange
         self._recent = recent
+        self._probes = probes
         self._flush = flush
 
     async def all(self, _: web.Request) -> web.Response:
@@ -78,9 +82,15 @@ class HealthRoutes:
         brake = attempts.brakes.tripped.get(agent.name)
         is_open = attempts.breaker(agent.finetuned).is_open
         arms = {variant.value: outcomes.get((agent.name, variant.value), _NOBODY) for variant in Variant}
+        probed = {
+            Variant.FINETUNED.value: self._probes.of(agent.finetuned),
+            Variant.BASELINE.value: self._probes.of(agent.baseline),
+        }
         reasons = [name for name, holds in (("brake", brake is not None), ("breaker_open", is_open)) if holds]
         seen = {name for arm in arms.values() for name in symptoms(arm)}
-        reasons += [name for name in ("failing", "rescued", "slow") if name in seen]
+        if any(model is not None and self._probes.is_failing(model) for model in probed.values()):
+            seen.add("probe_failing")
+        reasons += [name for name in ("failing", "rescued", "probe_failing", "slow") if name in seen]
         return {
             "status": "OK" if not reasons else "SLOW" if reasons == ["slow"] else "ERROR",
             "reasons": reasons,
@@ -93,7 +103,22 @@ class HealthRoutes:
                     "failed": arm.failed,
                     "rescued": arm.rescued,
                     "p95_seconds": None if arm.p95 is None else round(arm.p95, 3),
+                    "probe": _show_probe(probed[name]),
                 }
                 for name, arm in arms.items()
             },
         }
+
+
+def _show_probe(model: ProbedModel | None) -> dict[str, object] | None:
+    """The last probe of a model; None where there was none."""
+    if model is None or not model.at:
+        return None
+    return {
+        "model": model.target.model,
+        "ok": model.failure is None,
+        "reason": model.failure,
+        "seconds": round(model.seconds, 3),
+        "at": utc_time(model.at),
+        "age_seconds": round(max(0.0, time.time() - model.at), 1),
+    }

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from proxy.budget.reservation import Reservation, expected_completion, expected_prompt
 from proxy.budget.windows import DAY, HOUR, NANO, Window, Windows
-from proxy.policy.snapshot import AgentPolicy, BudgetPolicy, Policy, ShadowPolicy
+from proxy.policy.snapshot import AgentPolicy, BudgetPolicy, Policy, Price, ShadowPolicy
 from proxy.wire.body import Body
 from proxy.wire.errors import ErrorAnswer, failure_answer
 from proxy.words import OF_SHADOW, Failure, Usage
@@ -28,6 +28,8 @@ ALL = "all"  # the scope of all agents together; no agent may be called so
 TYPICAL_COMPLETION = 500
 # Afterwards: the mean of its successful answers, the latest counting for a sixteenth.
 _MEAN_OVER = 16
+# The scope of the health probes' own day; no agent may be called so.
+PROBES = "/probes"
 # The share of a budget that is left to requests: nothing is copied that would take more than the rest.
 KEPT_FROM_COPIES = 0.2
 
@@ -127,18 +129,40 @@ class Budgets:
         It must fit into what is left of the shadow's own day, and into `KEPT_FROM_COPIES` less than is left of
         every budget: no request meets a spent budget for what copies have reserved.
         """
-        prompt = expected_prompt(body)
         completion = expected_completion(body, agent, self._typical.get(agent.name, TYPICAL_COMPLETION))
-        price = agent.finetuned.price
-        cost = 0.0 if price is None else price.of(Usage(prompt, completion))
+        usage = Usage(expected_prompt(body), completion)
         own = self._days.of(agent.name + OF_SHADOW, time)
+        return self._admit_aside(policy, agent, agent.finetuned.price, usage, own, shadow.daily_usd, time)
+
+    def admit_probe(
+        self, policy: Policy, agent: AgentPolicy, price: Price, usage: Usage, daily_usd: float, time: float
+    ) -> Reservation | None:
+        """Reserve what a probe of one of an agent's models costs at most; None: no money for it.
+
+        The same holds as for a copy, with the `daily_usd` of all probes.
+        """
+        own = self._days.of(PROBES, time)
+        return self._admit_aside(policy, agent, price, usage, own, daily_usd, time)
+
+    def _admit_aside(
+        self,
+        policy: Policy,
+        agent: AgentPolicy,
+        price: Price | None,
+        usage: Usage,
+        own: Window,
+        daily_usd: float,
+        time: float,
+    ) -> Reservation | None:
+        """Reserve for what no client has asked for."""
+        cost = 0.0 if price is None else price.of(usage)
         found = self._limits_of(policy, agent, time)
-        fits = not own.reaches(shadow.daily_usd - cost) and not any(
+        fits = not own.reaches(daily_usd - cost) and not any(
             limit.window.reaches(limit.dollars * (1 - KEPT_FROM_COPIES) - cost) for limit in found.limits
         )
         if not fits:
             return None
-        held = Reservation(agent.name, [own, *found.windows], prompt, completion, to_baseline=False)
+        held = Reservation(agent.name, [own, *found.windows], usage.prompt, usage.completion, to_baseline=False)
         held.hold(price, 0.0)
         return held
 

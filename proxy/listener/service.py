@@ -18,6 +18,7 @@ from proxy.admin.reporter import Reporter
 from proxy.admin.rollout import RolloutRoutes
 from proxy.budget.metrics import budget_metrics
 from proxy.exchange.exchange import Exchange
+from proxy.exchange.probes import Probes
 from proxy.exchange.shadow_metrics import shadow_metrics
 from proxy.ledger import Sink
 from proxy.ledger.ledger import Ledger
@@ -75,6 +76,7 @@ class Service:
         self.export = Export(self.metrics)
         outbox = Outbox(self._loop)
         self.exchange = Exchange(policy, (self.metrics.take,), self._loop, outbox)
+        self.probes = Probes(self._loop, outbox, self.exchange.budgets, self.metrics)
         self.alarms = Alarms(self.exchange, store)
         self.ledger = self.alarms.ledger = Ledger(
             self._loop, self._hash_users_with, self.exchange.budgets.others, self.alarms.hold
@@ -113,9 +115,9 @@ class Service:
         return Address(host, port)
 
     @property
-    def ready(self) -> bool:
-        """Whether new requests are welcome."""
-        return self._data is not None and not self._listener.draining
+    def readiness(self) -> str:
+        """Whether new requests are welcome: starting | ready | draining."""
+        return "draining" if self._listener.draining else "ready" if self._data is not None else "starting"
 
     @property
     def connections(self) -> int:
@@ -129,9 +131,9 @@ class Service:
             admin_app(
                 self.metrics,
                 exchange.flush,
-                lambda: self.ready,
+                lambda: self.readiness,
                 PolicyRoutes(self.store, exchange.budgets, exchange.attempts.brakes, self._guard),
-                HealthRoutes(exchange, self._recent, exchange.flush),
+                HealthRoutes(exchange, self._recent, self.probes, exchange.flush),
                 RolloutRoutes(self.store, self.alarms.clear, self._guard),
                 ReportRoutes(self._reporter, lambda: exchange.policy.store.url is not None),
             ),
@@ -153,6 +155,7 @@ class Service:
         self._settle_by(exchange.policy)
         self._flush(time.perf_counter())
         self._daily.follow(exchange.policy)
+        self.probes.follow(exchange.policy)
         self._watching = spawn(self.store.watch(), "policy watch")
 
     def catch_signals(self) -> None:
@@ -186,6 +189,7 @@ class Service:
         self._reporter.stop()
         self.exchange.shadow.draining = True
         listener.draining = True  # readiness fails, answers say `Connection: close`
+        await self.probes.stop()
         log.info("draining: %d requests in flight, %d connections", self.exchange.in_flight, len(listener.open))
         await self._wait(limits.drain_delay)
         if self._data is not None:
@@ -239,6 +243,7 @@ class Service:
         self._settle_by(policy)
         spawn(self._keep_in(policy), "store change")
         self._daily.follow(policy)
+        self.probes.follow(policy)
         self.metrics.keep({agent.name for agent in policy.agents.values()}, _models(policy))
 
     def _hash_users_with(self, key: bytes) -> None:
@@ -312,6 +317,7 @@ class Service:
         yield info
         yield from budget_metrics(exchange.budgets, policy, time.time())
         yield from shadow_metrics(exchange.shadow)
+        yield from self.probes.collect()
         yield from self.export.collect()
         store = self.store
         rejected = "1: the policy's files, as they are now, cannot be used."

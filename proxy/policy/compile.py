@@ -17,6 +17,7 @@ from proxy.policy.config import (
 from proxy.policy.config_fallback import FallbackConfig
 from proxy.policy.config_identity import IdentityConfig, parse_source
 from proxy.policy.config_prices import PriceConfig
+from proxy.policy.config_probe import ProbeConfig
 from proxy.policy.config_shadow import ShadowConfig
 from proxy.policy.config_upstream import UpstreamConfig
 from proxy.policy.flatten import global_settings
@@ -34,6 +35,7 @@ from proxy.policy.snapshot import (
     Policy,
     PoolPolicy,
     Price,
+    ProbePolicy,
     ReportPolicy,
     ShadowPolicy,
     StorePolicy,
@@ -93,6 +95,7 @@ def compile_policy(config: PolicyConfig, digest: str) -> Policy:
         settings=global_settings(config),
         report=ReportPolicy(config.report.at, config.report.path),
         listen=ListenPolicy(parse_address(config.listen.data), parse_address(config.listen.admin)),
+        probe=_probe(config.observability.probe, finetuned=config.models.use_finetuned),
     )
 
 
@@ -145,6 +148,12 @@ def _observability(config: ObservabilityConfig) -> ObservabilityPolicy:
         traces=config.traces,
         access_log=config.access_log,
     )
+
+
+def _probe(config: ProbeConfig, *, finetuned: bool) -> ProbePolicy | None:
+    if config.every is None:
+        return None
+    return ProbePolicy(config.every, config.timeout, config.daily_usd, finetuned)
 
 
 def _alerting(config: AlertingConfig) -> AlertingPolicy:

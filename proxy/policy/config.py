@@ -22,6 +22,7 @@ from proxy.policy.address import parse_address
 from proxy.policy.config_fallback import FallbackConfig
 from proxy.policy.config_identity import IdentityConfig
 from proxy.policy.config_prices import ModelPattern, PriceConfig
+from proxy.policy.config_probe import ProbeConfig
 from proxy.policy.config_rollout import RolloutConfig
 from proxy.policy.config_shadow import ShadowConfig
 from proxy.policy.config_upstream import UpstreamConfig
@@ -193,7 +194,7 @@ class ReportConfig(Section):
 
 
 class ObservabilityConfig(Section):
-    """Logs, and where metrics and traces are sent."""
+    """Logs, where metrics and traces are sent, and whether models are asked how they are."""
 
     enabled: Flag = True
     """Whether metrics and traces are exported. `/metrics` on the admin listener is always there."""
@@ -205,6 +206,7 @@ class ObservabilityConfig(Section):
     """The share of requests that get a line in the log; failed and rescued ones always do, unless it is `0%`."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Logs are JSON lines on standard error; `debug` has one line per request."""
+    probe: ProbeConfig = ProbeConfig()
 
 
 class AlertingConfig(Section):

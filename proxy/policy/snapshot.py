@@ -218,6 +218,16 @@ class ObservabilityPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class ProbePolicy:
+    """How models are asked whether they are there, which nobody else has asked of late."""
+
+    every: float  # each of them, at most so often
+    timeout: float  # of one probe, to the end of its answer
+    daily_usd: float  # of all probes of one process
+    finetuned: bool  # False: no fine-tune is in use, so none is asked
+
+
+@dataclass(frozen=True, slots=True)
 class AlertingPolicy:
     """Who is told that something happened."""
 
@@ -265,5 +275,6 @@ class Policy:
     alerting: AlertingPolicy
     listen: ListenPolicy = ListenPolicy()
     report: ReportPolicy = ReportPolicy()
+    probe: ProbePolicy | None = None  # None: no model is asked for its health
     # All that holds for every agent, flat, as a diff tells it; two policies that only differ here serve alike.
     settings: Mapping[str, str] = field(default_factory=dict, compare=False)

@@ -14,6 +14,7 @@ def find_warnings(config: PolicyConfig, policy: Policy, root: Node) -> tuple[Pol
     return (
         *_unpriced(policy, root),
         *_shadows_without_a_price(config, policy, root),
+        *_unprobed(policy, root),
         *_same_model_twice(policy, root),
         *_unreachable_sources(config, root),
         *_nothing_to_report(policy, root),
@@ -36,6 +37,17 @@ def _shadows_without_a_price(config: PolicyConfig, policy: Policy, root: Node) -
         if config.agents[agent.name].shadow.percentage and agent.finetuned.price is None:
             expected = "a price for the fine-tuned model (without one daily_usd cannot hold, and nothing is copied)"
             yield _at(root, ("agents", agent.name, "shadow", "percentage"), expected)
+
+
+def _unprobed(policy: Policy, root: Node) -> Iterator[PolicyProblem]:
+    """Upstreams that probes have no key for; models without a price are told anyway."""
+    if policy.probe is None:
+        return
+    asked = {target.upstream for agent in policy.agents.values() for target in (agent.finetuned, agent.baseline)}
+    for name, upstream in policy.upstreams.items():
+        if upstream in asked and upstream.authorization is None:
+            expected = "an api_key for observability.probe (clients' keys are not used, so no model of it is asked)"
+            yield _at(root, ("upstreams", name), expected)
 
 
 def _same_model_twice(policy: Policy, root: Node) -> Iterator[PolicyProblem]:

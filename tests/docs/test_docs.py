@@ -28,6 +28,7 @@ from tests.support.raw_client import RawClient, RawResponse, request
 
 ARCHITECTURE = "docs/architecture.md"
 INTEGRATION = "docs/integration.md"
+OBSERVABILITY = "docs/observability.md"
 README = "README.md"
 
 OURS = re.compile(r"x-splitlane-[a-z-]*[a-z]")
@@ -103,7 +104,13 @@ async def live() -> tuple[set[str], dict[str, tuple[str, set[str]]]]:
     async with (
         Stub(StubConfig(dialect=Dialect.MISTRAL)) as stub,
         running(
-            budgeted(stub.url, spent, upstreams=mistral, agents={"qa_agent": {"shadow": {"percentage": 1}}})
+            budgeted(
+                stub.url,
+                spent,
+                upstreams=mistral,
+                agents={"qa_agent": {"shadow": {"percentage": 1}}},
+                observability={"probe": {"every": "1h"}},
+            )
         ) as lane,
     ):
         await rescued_answer(lane)
@@ -139,11 +146,15 @@ async def test_metrics_are_those_of_a_live_scrape() -> None:
     _, metrics = await live()
     documented = {
         bare(name): (kind, set() if labels == "–" else set(labels.split(", ")))
-        for name, kind, labels, _ in rows(section(ARCHITECTURE, "Metrics"), "metric")
+        for name, kind, labels, *_ in rows(section(OBSERVABILITY, "Metrics"), "metric")
     }
     assert documented == metrics
     for page in PAGES:
-        assert set(METRIC.findall(text_of(page))) <= metrics.keys(), page
+        named = {re.sub("_(bucket|sum|count)$", "", name) for name in METRIC.findall(text_of(page))}
+        assert named <= metrics.keys(), page
+    for name, *_, meaning, action in rows(section(OBSERVABILITY, "Metrics"), "metric"):
+        assert meaning, name
+        assert len(action.split()) >= 2, f"{name}: what to do when it moves"
 
 
 async def test_admin_routes_are_the_programs() -> None:

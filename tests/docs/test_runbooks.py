@@ -27,8 +27,8 @@ from proxy.wire.errors import failure_answer
 from proxy.words import Dialect, Failure
 from tests.docs.pages import ROOT, anchors, bare, blocks, links, rows, section, text_of
 from tests.integration.asking import chat, chat_body
-from tests.integration.test_prometheus import prometheus
 from tests.support.lane import policy_of, running
+from tests.support.monitoring import prometheus
 from tests.support.raw_client import RawClient, request
 from tests.support.served import Served, serving
 
@@ -39,6 +39,7 @@ HEADINGS = ("Symptom", "What the user sees", "Check", "Causes", "Act", "Undo", "
 RULES = ROOT / "deploy/prometheus/alerts.yml"
 URL = "https://github.com/splitlane/splitlane/blob/main/"
 ARCHITECTURE = "docs/architecture.md"
+OBSERVABILITY = "docs/observability.md"
 
 # Those with a page of more than one alert; every other alert's page has its name.
 SHARED = {
@@ -53,8 +54,6 @@ OWN = (
     "BrakeTripped", "RolledBack", "SampleRatioMismatch", "PolicyReloadFailing", "LedgerDropping", "BreakerOpen",
     "LoopLagging",
 )  # fmt: skip
-# Metrics that queries may name before the program has them.
-AWAITED: tuple[str, ...] = ()
 # Those that have no series before a ramp has been decided on.
 UNDECIDED = ("splitlane_rollout_held", "splitlane_rollout_moves_total", "splitlane_srm_p")
 
@@ -304,9 +303,8 @@ _SELECTOR = re.compile(r"\b((?:splitlane_|model_|process_)[a-z_]+)\{([^}]*)\}")
 def test_queries_name_metrics_and_labels_that_are_documented() -> None:
     labels = {
         bare(name): set() if listed == "–" else set(listed.split(", "))
-        for name, _, listed, _ in rows(section(ARCHITECTURE, "Metrics"), "metric")
+        for name, _, listed, *_ in rows(section(OBSERVABILITY, "Metrics"), "metric")
     }
-    labels |= {name: labels.get(name, {"agent", "kind", "action"}) for name in AWAITED}
     for query, place in queries():
         for name, matchers in _SELECTOR.findall(query):
             family = name.removesuffix("_bucket").removesuffix("_count").removesuffix("_sum")
@@ -335,7 +333,6 @@ async def test_every_query_of_the_pages_finds_something_in_a_live_scrape(tmp_pat
                 await client.send(request("GET", "/metrics"))
                 scraped = (await client.read_response()).body.decode()
             there = set(re.findall(r"^# TYPE (\S+) ", scraped, re.MULTILINE))
-            assert there.isdisjoint(AWAITED), "it is here: take it out of AWAITED"
             wrong = []
             async with prometheus(tmp_path, unused_tcp_port, lane.service.admin.port) as server, asyncio.timeout(30):
                 while not await server.number("count_over_time(splitlane_build_info[1m])") >= 2:
@@ -343,10 +340,10 @@ async def test_every_query_of_the_pages_finds_something_in_a_live_scrape(tmp_pat
                 for query, place in dict(queries()).items():
                     bare_query = re.sub('"[^"]*"', '""', query)
                     named = {re.sub("_(bucket|count|sum)$", "", name) for name in _METRIC.findall(bare_query)}
-                    if missing := named - there - set(AWAITED):
+                    if missing := named - there:
                         wrong.append(f"{place}: {query}: no metric {missing}")
                     await server.ask(query)  # as it stands: a mistake in it is no success
-                    if named.isdisjoint({*AWAITED, *UNDECIDED}) and not await server.ask(made_to_find(query)):
+                    if named.isdisjoint(UNDECIDED) and not await server.ask(made_to_find(query)):
                         wrong.append(f"{place}: {query}: finds nothing as {made_to_find(query)}")
     assert not wrong, "\n".join(wrong)
 

@@ -1,13 +1,16 @@
 """DESIGN §3.6: the admin listener from outside; ACCEPTANCE 36: and it is only there."""
 
+import asyncio
 import json
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from proxy.ledger.ledger import Ledger
+from proxy.listener.service import Service
 from proxy.stub import Stub
 from tests.integration.asking import ask, chat, error_of
-from tests.support.lane import Lane, policy_of, running
+from tests.support.lane import LOCAL, Lane, eventually, policy_of, running, store_of
 from tests.support.raw_client import RawClient, RawResponse, request
 
 
@@ -34,6 +37,35 @@ async def test_probes_do_not_depend_on_the_upstream() -> None:
         assert (await ask(lane, chat())).status == 502
         assert (await admin(lane, "/livez")).status == 200
         assert (await admin(lane, "/readyz")).status == 200
+
+
+async def test_readiness_tells_start_service_and_end_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = asyncio.Event()
+
+    async def follow(*_: object) -> None:
+        """The store takes its time; requests wait for what was spent and braked before."""
+        await opened.wait()
+
+    policy = policy_of("http://127.0.0.1:1", limits={"drain_delay": "10s"})
+    monkeypatch.setattr(Ledger, "follow", follow)
+    service = Service(store_of(policy), LOCAL, LOCAL)
+    starting = asyncio.create_task(service.start())
+    lane = Lane(service)
+    await eventually(lambda: service._admin is not None and bool(service._admin.addresses))
+    assert (await admin(lane, "/livez")).status == 200
+    answer = await admin(lane, "/readyz")
+    assert (answer.status, answer.body) == (503, b"starting\n")
+    opened.set()
+    await starting
+    answer = await admin(lane, "/readyz")
+    assert (answer.status, answer.body) == (200, b"ready\n")
+    stopping = asyncio.create_task(service.stop())
+    await eventually(lambda: service.readiness != "ready")
+    answer = await admin(lane, "/readyz")
+    assert (answer.status, answer.body) == (503, b"draining\n")
+    assert (await admin(lane, "/livez")).status == 200
+    service.hurry()
+    await stopping
 
 
 async def test_metrics_are_valid_prometheus_text() -> None:

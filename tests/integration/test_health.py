@@ -25,7 +25,7 @@ async def health(lane: Lane, agent: str = "") -> tuple[int, dict[str, Any]]:
 
 async def test_agent_without_traffic_is_well() -> None:
     async with Stub() as stub, running(policy_of(stub.url)) as lane:
-        nobody = {"requests": 0, "failed": 0, "rescued": 0, "p95_seconds": None}
+        nobody = {"requests": 0, "failed": 0, "rescued": 0, "p95_seconds": None, "probe": None}
         agent = {
             "status": "OK", "reasons": [], "percentage": 25.0, "brake": None, "breaker": "closed",
             "finetuned": nobody, "baseline": nobody,

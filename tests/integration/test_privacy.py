@@ -203,7 +203,7 @@ async def test_nothing_that_a_person_wrote_comes_to_rest(tmp_path: Path) -> None
             for number, data in enumerate(requests()):
                 if (answer := await ask(proxy, data)) is not None:
                     places[f"answer {number}"] = our_words(answer)
-            for path in ("/metrics", "/policy"):
+            for path in ("/metrics", "/policy", "/health"):
                 places[path] = (await proxy.ask_admin(path)).body
             reload = await proxy.ask_admin("/policy/reload", "POST", canary("token"))
             assert reload.status == 200

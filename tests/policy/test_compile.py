@@ -1,6 +1,6 @@
 import pytest
 
-from proxy.policy.snapshot import Address, AgentPolicy, ListenPolicy, Price, Source
+from proxy.policy.snapshot import Address, AgentPolicy, ListenPolicy, Price, ProbePolicy, Source
 from proxy.words import Dialect, Failure
 
 from .samples import AGENTS, UPSTREAMS, compiled
@@ -41,6 +41,13 @@ def test_targets_are_on_the_default_upstream_unless_they_say_otherwise() -> None
     assert qa.finetuned.upstream is policy.default_upstream is policy.upstreams["mistral"]
     assert qa.baseline.upstream is policy.upstreams["openai"]
     assert qa.baseline.model_json == b'"gpt-4o"'
+
+
+def test_probe_is_off_without_a_period() -> None:
+    assert compiled(UPSTREAMS).probe is None
+    assert compiled(f"{UPSTREAMS}observability: {{probe: {{timeout: 9s}}}}\n").probe is None
+    text = f"{UPSTREAMS}models: {{use_finetuned: false}}\nobservability: {{probe: {{every: 60s}}}}\n"
+    assert compiled(text).probe == ProbePolicy(every=60.0, timeout=5.0, daily_usd=0.1, finetuned=False)
 
 
 def test_model_is_quoted_as_json() -> None:

@@ -124,6 +124,11 @@ def test_every_section_refuses_unknown_keys_and_hides_inputs() -> None:
         assert section.model_config["hide_input_in_errors"]
 
 
+def test_probe_more_often_than_each_second_is_refused() -> None:
+    (found,) = problems(f"{UPSTREAMS}observability: {{probe: {{every: 999ms}}}}\n")
+    assert (found.key, found.expected) == ("observability.probe.every", "a duration of at least 1s")
+
+
 def test_file_without_upstreams_is_refused() -> None:
     assert [found.key for found in problems("environment: dev\n")] == ["upstreams", "default_upstream"]
     assert [found.key for found in problems("upstreams: {}\n")] == ["upstreams", "default_upstream"]

@@ -143,6 +143,7 @@ INVALID = [
     ("rollout: {ramp: 10}", "rollout.ramp"),
     ("rollout: {steps: [{soak: 1h}]}", "rollout.steps"),
     ("store: {url: 'mysql://h/db'}", "store.url"),
+    ("observability: {probe: {every: 60}}", "observability.probe.every"),
     ("alerting: {slack_webhook: hooks.slack.com}", "alerting.slack_webhook"),
     ("default_upstream: 7", "default_upstream"),
     ("extends: 7", "extends"),

@@ -52,6 +52,16 @@ prices: {base: {input: 1, output: 1}, "ft:b": {input: 0, output: 0}}
     )
 
 
+def test_probe_of_an_upstream_without_a_key_is_told(tmp_path: Path) -> None:
+    text = "agents: {a: {fine_tuned: m, fallback: n}}\nobservability: {probe: {every: 60s}}\n"
+    (told,) = warnings(tmp_path, f"{text}{PRICED}")
+    assert told.endswith(
+        "expected an api_key for observability.probe (clients' keys are not used, so no model of it is asked)"
+    )
+    assert "upstreams.mistral: got" in told
+    assert warnings(tmp_path, f"{text.replace('every', 'timeout')}{PRICED}") == []
+
+
 def test_fallback_to_the_fine_tune_itself_is_told(tmp_path: Path) -> None:
     text = f"agents: {{a: {{fine_tuned: m, fallback: {{upstream: mistral, model: m}}}}}}\n{PRICED}"
     assert warnings(tmp_path, text) == [

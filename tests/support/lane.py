@@ -102,11 +102,16 @@ class Lane:
         await eventually(lambda: self.service.exchange.in_flight == 0)
 
 
+def store_of(policy: Policy) -> PolicyStore:
+    """The store of a policy of `policy_of`."""
+    return PolicyStore(_FILES[policy.hash], {})
+
+
 @asynccontextmanager
 async def running(policy: Policy | PolicyStore) -> AsyncIterator[Lane]:
     """A proxy that serves a policy of `policy_of`, or a store's, until the block ends."""
     records: list[Record] = []
-    store = policy if isinstance(policy, PolicyStore) else PolicyStore(_FILES[policy.hash], {})
+    store = policy if isinstance(policy, PolicyStore) else store_of(policy)
     service = Service(store, LOCAL, LOCAL, (records.extend,), TOKEN)
     await service.start()
     try:

@@ -34,6 +34,7 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 
+_TOO_LARGE = f"the report is larger than {MOST_REPORT >> 20} MiB: splitlane report shows single agents"
 _NO_FILE = bad_request("the dashboard has no such file", "not_found", 404)
 
 
@@ -88,13 +89,10 @@ class DashboardRoutes:
     async def _ask_for_verdicts(self) -> None:
         try:
             report = await self._reporter.show("--json")
-            if len(report) > MOST_REPORT:
-                raise ReportFailed(f"it is larger than {MOST_REPORT >> 20} MiB: splitlane report shows single agents")
-            self._publish(b"verdicts", told_of(report))
+            told = told_of(report) if len(report) <= MOST_REPORT else {"problem": _TOO_LARGE}
         except ReportFailed as failed:
-            self._publish(b"verdicts", {"problem": str(failed)})
-        except (ValueError, LookupError, TypeError):  # a store of another version
-            self._publish(b"verdicts", {"problem": "it cannot be read"})
+            told = {"problem": str(failed)}
+        self._publish(b"verdicts", told)
 
     def _publish(self, kind: bytes, data: Mapping[str, object]) -> None:
-        self._watchers.publish(kind, orjson.dumps(data))
+        self._watchers.publish(kind, orjson.dumps(data, option=orjson.OPT_NON_STR_KEYS))  # some are words of ours

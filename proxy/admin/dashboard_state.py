@@ -120,14 +120,13 @@ class DashboardState:
 
 
 def told_of(report: bytes) -> dict[str, Any]:
-    """What is shown of a report as JSON.  Raises ValueError."""
+    """What is shown of a report as JSON; of a store without verdicts, which is of an older version, no verdict."""
     found = orjson.loads(report)
     return {
-        "generated_at": found["generated_at"],
         "since": found["since"],
         "agents": {
             each["agent"]: {
-                "verdict": each["verdict"],
+                "verdict": each.get("verdict"),
                 "arms": {group["assignment"]: group for group in each["groups"] if group["compared"]},
             }
             for each in found["agents"]

@@ -4,9 +4,10 @@ What may be done, what stands against it and what is written is decided there, a
 """
 
 import asyncio
+import contextlib
 import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
@@ -15,6 +16,7 @@ from proxy.admin import child
 from proxy.admin.answers import UNKNOWN_AGENT, Guard, error_answer, json_answer
 from proxy.policy.problems import PolicyError
 from proxy.policy.store import PolicyStore
+from proxy.tasks import spawn
 from proxy.wire.errors import ErrorAnswer, bad_request
 
 log = logging.getLogger("splitlane.rollout")
@@ -98,9 +100,8 @@ class OrderRoutes:
 
     async def _obey(self, request: web.Request, order: str, agent: str, reason: str) -> web.Response:
         """Run it to its end, also where whoever asked has left: what is half done is done."""
-        return await asyncio.shield(
-            asyncio.ensure_future(self._run(order, agent, reason, f"admin listener, {request.remote}"))
-        )
+        actor = f"admin listener, {request.remote}"
+        return await asyncio.shield(spawn(self._run(order, agent, reason, actor), f"rollout {order}"))
 
     async def _run(self, order: str, agent: str, reason: str, actor: str) -> web.Response:
         # An option's value stands in one word with it: an agent may be called --force.
@@ -120,15 +121,10 @@ class OrderRoutes:
         if ended.code != _DONE:
             return _not_done("; ".join(said) or f"its process ended with {ended.code}", busy=ended.code == _BUSY)
         log.warning("rollout of %s: %s by %s", agent, order, actor)
-        await self._read_policy()
+        with contextlib.suppress(PolicyError):  # the store has logged it
+            await self._store.reload()
         self._changed()
         return json_answer({**_data(ended.output), "notes": said})
-
-    async def _read_policy(self) -> None:
-        try:
-            await self._store.reload()
-        except PolicyError:
-            pass  # the store has logged it
 
 
 async def _reason_in(request: web.Request) -> str | None:

@@ -227,13 +227,16 @@ class Service:
         self.exchange.flush()
         await self.ledger.stop()
         await asyncio.gather(self.export.close(), self.alarms.notices.close())
+        await self._close_admin()
+        await self._reporter.ended()
+        await asyncio.sleep(0)  # let closed transports go
+        log.info("stopped")
+
+    async def _close_admin(self) -> None:
         if self._dashboard is not None:
             self._dashboard.stop()
         if self._admin is not None:
             await self._admin.cleanup()
-        await self._reporter.ended()
-        await asyncio.sleep(0)  # let closed transports go
-        log.info("stopped")
 
     async def _reload(self) -> None:
         try:

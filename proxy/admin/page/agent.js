@@ -1,12 +1,13 @@
 // One agent: a line that sums it up, and behind it what it rests on.
 
-import { bar, count, dollars, el, figure, harm, interval, lines, moment, percent, rate, seconds, share, span, thousand,
-  words } from "./draw.js";
+import { bar, coded, count, day, dollars, drawn, el, figure, harm, interval, lines, moment, percent, rate, seconds, share,
+  span, thousand, words } from "./draw.js";
 
 const SLOTS = 90; // points of the live chart: three minutes
+const FEW = 3; // reasons that are shown at once
 const GATES = {
   success: "Success", first_attempt: "First attempt", fallback_rate: "Rescued", latency_p95: "Slow requests",
-  latency_mean: "Mean latency", cost: "Cost", feedback: "Rating",
+  latency_mean: "Mean latency", cost: "Cost of 1000", feedback: "Rating",
 };
 const ARMS = [["finetuned", "Fine-tuned"], ["baseline", "Baseline"]];
 const EXCEEDED = {
@@ -25,8 +26,8 @@ export class Agent {
     this.slots = {};
     this.seen = {};
     const slot = (part, tag = "div", attributes = {}) => (this.slots[part] = el(tag, { class: part, ...attributes }));
-    const block = (title, part, kind = "") =>
-      el("section", { class: `block ${kind}`, "aria-label": title }, el("h3", {}, title), slot(part));
+    const block = (title, part) =>
+      el("section", { class: "block", "aria-label": `${title}: ${name}` }, el("h3", {}, title), slot(part));
     this.buttons = ORDERS.map(([verb, label, kind]) => {
       const button = el("button", { type: "button", class: kind, "aria-label": `${label} ${name}` }, label);
       button.addEventListener("click", () => order(verb, this));
@@ -44,13 +45,12 @@ export class Agent {
       el(
         "div",
         { class: "blocks" },
-        block("Gates: the fine-tune against the baseline", "gates", "wide"),
-        block("Now", "now"),
-        block("Both arms", "arms", "wide"),
-        block("Safety", "safety"),
-        block("Decisions", "decisions", "wide"),
-        block("Left for the baseline", "fallbacks"),
+        el("div", { class: "column" },
+          block("Gates: the fine-tune against the baseline", "gates"), block("Both arms", "arms")),
+        el("div", { class: "column" },
+          block("Now", "now"), block("Safety", "safety"), block("Fallbacks by reason", "fallbacks")),
       ),
+      block("Decisions", "decisions"),
     );
   }
 
@@ -148,13 +148,15 @@ function verdictOf(verdict, problem) {
   const reasons = [...verdict.reasons, ...verdict.warnings.map((each) => ({ ...each, warning: true }))];
   const line = (each) =>
     el("li", {}, el("code", {}, each.metric ? `${each.code}(${each.metric})` : each.code),
-      each.warning ? " (a warning)" : "", each.detail ? ` ${each.detail}` : "",
+      each.warning ? " (a warning)" : "", ...(each.detail ? [" ", ...coded(each.detail)] : []),
       each.eta_seconds ? `, about ${span(each.eta_seconds)} more` : "");
+  const list = el("ul", { class: "reasons", "aria-label": "Reasons" }, reasons.map(line));
+  const many = reasons.length > FEW;
   return el(
     "div",
     { class: `advice ${LOOKS[verdict.action] ?? ""}` },
-    el("p", { class: "recommendation" }, verdict.recommendation),
-    reasons.length ? el("ul", { class: "reasons", "aria-label": "Reasons" }, reasons.map(line)) : null,
+    el("p", { class: "recommendation" }, coded(verdict.recommendation)),
+    reasons.length ? (many ? el("details", {}, el("summary", {}, `All ${reasons.length} reasons`), list) : list) : null,
   );
 }
 
@@ -168,14 +170,12 @@ function rampOf(agent, steps, verdict) {
     const step = steps.find((each) => each.percent === mark);
     const kind = mark === here ? "here" : mark < here ? "done" : mark === next?.percent ? "next" : "later";
     const told = {
-      here: verdict?.stage_since ? ["since ", moment(verdict.stage_since)] : ["now"],
-      done: [""],
-      next: [step?.approval ? "next, when approved" : "next"],
-      later: [""],
-    }[kind];
-    const people = stage && mark > 0 ? `${count(stage.users.finetuned)} users` : "";
+      here: verdict?.stage_since ? ["since ", day(verdict.stage_since)] : ["now"],
+      next: [step?.approval ? "next, if approved" : "next"],
+    }[kind] ?? [];
+    const people = stage && mark > 0 ? `${count(stage.users.finetuned)} users` : null;
     return el("li", { class: kind, "aria-current": kind === "here" ? "step" : null },
-      el("span", { class: "mark" }, percent(mark)), el("span", { class: "told" }, told, people && kind === "here" ? " · " : "", people));
+      el("span", { class: "mark" }, percent(mark)), el("span", { class: "told" }, told), people && el("span", { class: "told" }, people));
   });
   return el("ol", { "aria-label": "Steps of the ramp: share of users on the fine-tune" }, list);
 }
@@ -183,17 +183,18 @@ function rampOf(agent, steps, verdict) {
 function gatesOf(verdict, problem) {
   if (!verdict) return el("p", { class: "quiet" }, problem ? "Gates are read from the store." : "…");
   if (!verdict.gates.length) return el("p", { class: "quiet" }, "The policy sets no gate.");
-  const rows = verdict.gates.map((gate) => {
-    const bounds = gate.estimate === null ? "" : ` (${harm(gate, gate.lower)} … ${harm(gate, gate.upper)})`;
-    const text = `${harm(gate, gate.estimate)}${bounds}`;
-    const limit = `at most ${harm(gate, gate.margin)}`;
+  const rows = verdict.gates.map(drawn).map((gate) => {
+    const title = GATES[gate.gate] ?? words(gate.gate);
+    const [text, limit] = harm(gate);
+    const unread = gate.reason?.code === "INSUFFICIENT_USERS" ? `too little data: ${gate.reason.detail}` : "no numbers yet";
     return el("tr", {},
-      el("th", { scope: "row" }, GATES[gate.gate] ?? words(gate.gate), el("small", {}, gate.kind)),
+      el("th", { scope: "row" }, title, el("small", {}, gate.kind)),
       el("td", { "data-label": "Fine-tuned" }, figure(gate, gate.finetuned)),
-      el("td", { "data-label": "Baseline" }, figure(gate, gate.baseline)),
-      el("td", { class: "drawn", "data-label": "Worse by" },
-        interval(gate, `${GATES[gate.gate] ?? gate.gate}: worse by ${text}, ${limit}`),
-        el("span", { class: "bounds" }, text, el("small", {}, limit))),
+      el("td", { "data-label": "Baseline" }, gate.ceiling ? "" : figure(gate, gate.baseline)),
+      el("td", { class: "drawn" }, gate.estimate === null ? el("small", {}, unread) : [
+        interval(gate, `${title}: worse by ${text}, ${limit}`),
+        el("span", { class: "bounds" }, text, el("small", {}, limit)),
+      ]),
       el("td", { class: "outcome" }, badge(gate.outcome, { pass: "good", fail: "bad", hold: "warn" }[gate.outcome])));
   });
   return [
@@ -205,13 +206,15 @@ function gatesOf(verdict, problem) {
 
 function nowOf(agent, history, window) {
   const last = history.at(-1);
+  const top = Math.max(...history.flatMap((point) => [point.finetuned, point.baseline]), 1);
   const text = ARMS.map(([arm, title]) => `${title} ${last ? rate(last[arm]) : "–"}`).join(", ");
   const rows = [["Requests", (arm) => count(arm.requests)], ["Failed", (arm) => count(arm.failed)],
     ["Rescued", (arm) => count(arm.rescued)], ["p95", (arm) => seconds(arm.p95_seconds)]];
   return [
     el("p", { class: "legend" }, ARMS.map(([arm, title]) =>
       el("span", { class: `${arm} key` }, `${title} `, el("strong", {}, last ? rate(last[arm]) : "–")))),
-    lines(history, SLOTS, `Requests a second, the last three minutes. Now: ${text}`),
+    lines(history, SLOTS, top, `Requests a second, the last three minutes. Now: ${text}`),
+    el("p", { class: "quiet" }, `Requests a second, three minutes, 0 … ${rate(top)}`),
     table([`Last ${Math.round(window / 60)} minutes`, "Fine-tuned", "Baseline"], rows.map(([title, value]) =>
       row(title, value(agent.finetuned), value(agent.baseline)))),
   ];
@@ -227,9 +230,9 @@ function armsOf(stored, sinceStart) {
     ...(stored ? [["First attempt", (arm) => share(arm?.first_attempt)]] : []),
     ["Latency p50", at("latency_seconds", "p50")], ["Latency p95", at("latency_seconds", "p95")],
     ["First token p50", at("ttft_seconds", "p50")], ["First token p95", at("ttft_seconds", "p95")],
-    ["Cost / 1000 requests", (arm) => thousand(arm?.cost_usd_per_request)],
+    ["Cost of 1000", (arm) => thousand(arm?.cost_usd_per_request)],
   ];
-  const title = stored ? "Last 24 hours, all proxies" : "This proxy, since its start";
+  const title = stored ? "Last 24 hours" : "This proxy, since its start";
   return table([title, "Fine-tuned", "Baseline"],
     rows.map(([name, value]) => row(name, value(arms.finetuned), value(arms.baseline))));
 }
@@ -240,7 +243,7 @@ function safetyOf(agent, verdict) {
   const why = brake?.evidence?.reasons
     ? Object.entries(brake.evidence.reasons).map(([reason, number]) => `${number} × ${words(reason)}`).join(", ") : "";
   const facts = [
-    ["Brake", brake ? badge("tripped", "bad") : badge("off", "good"), brake ? [" since ", moment(brake.tripped_at), why ? `: ${why}` : ""] : ""],
+    ["Brake", brake ? badge("tripped", "bad") : badge("not tripped", "good"), brake ? [" since ", moment(brake.tripped_at), why ? `: ${why}` : ""] : ""],
     ["Breaker", badge(agent.breaker, open ? "bad" : "good"), open ? " the fine-tune is not asked" : ""],
   ];
   if (verdict?.hold) facts.push(["Held", badge(verdict.hold.kind, "warn"), [" since ", moment(verdict.hold.time), verdict.hold.reason ? `: ${verdict.hold.reason}` : ""]]);

@@ -24,7 +24,7 @@ function filled(element, attributes, children) {
 const NOTHING = "–";
 const digits = (most, least = 0) =>
   new Intl.NumberFormat("en", { maximumFractionDigits: most, minimumFractionDigits: least });
-const [whole, one, two, exact] = [digits(0), digits(1, 1), digits(2, 2), digits(2)];
+const [whole, one, two, exact, short] = [digits(0), digits(1, 1), digits(2, 2), digits(2), digits(1)];
 const or = (format) => (value) => (value === null || value === undefined ? NOTHING : format(value));
 
 export const count = or((value) => whole.format(value));
@@ -36,18 +36,33 @@ export const thousand = or((value) => `$${two.format(value * 1000)}`);
 export const rate = or((value) => `${one.format(value)}/s`);
 const score = or((value) => two.format(value));
 
-/** How much worse, on a gate's own scale. */
-export function harm(gate, value) {
-  if (value === null) return NOTHING;
-  const sign = value > 0 ? "+" : value < 0 ? "−" : "";
-  const size = Math.abs(value);
-  if (gate.scale === "score") return sign + score(size);
-  return `${sign}${two.format(size * 100)} ${gate.scale === "relative" ? "%" : "pp"}`;
+/** How much worse, on a gate's own scale; a ceiling's own rate. */
+function signed(gate, value, format = two) {
+  if (value === null) return "?";
+  const size = gate.scale === "score" ? Math.abs(value) : Math.abs(value) * 100;
+  const sign = gate.ceiling || !value ? "" : value > 0 ? "+" : "−";
+  return sign + (size < 10 ? format : short).format(size);
+}
+
+const unit = (gate) => (gate.scale === "score" ? "" : gate.ceiling || gate.scale === "relative" ? " %" : " pp");
+
+/** `−0.98 pp (−1.83 … −0.23)`, and `at most +1 pp`. */
+export function harm(gate) {
+  const bounds = `(${signed(gate, gate.lower)} … ${signed(gate, gate.upper)})`;
+  return [`${signed(gate, gate.estimate)}${unit(gate)} ${bounds}`, `at most ${signed(gate, gate.margin, exact)}${unit(gate)}`];
+}
+
+/** A gate as it is drawn: a ceiling's own rate, not what it is above the ceiling. */
+export function drawn(gate) {
+  if (gate.baseline !== null || gate.finetuned === null || gate.estimate === null) return gate;
+  const margin = gate.finetuned - gate.estimate;
+  const shifted = (value) => (value === null ? null : Math.max(0, value + margin));
+  return { ...gate, ceiling: true, margin, estimate: gate.finetuned, lower: shifted(gate.lower), upper: shifted(gate.upper) };
 }
 
 /** A gate's metric as people read it. */
 export function figure(gate, value) {
-  if (gate.gate === "cost") return value === null ? NOTHING : `${thousand(value)} / 1000`;
+  if (gate.gate === "cost") return thousand(value);
   if (gate.gate === "latency_mean") return seconds(value);
   return gate.scale === "score" ? score(value) : share(value);
 }
@@ -69,6 +84,16 @@ export function moment(time) {
   return el("time", { datetime: at.toISOString() }, `${date.format(at)} ${clock.format(at)} UTC`);
 }
 
+/** The date alone. */
+export function day(time) {
+  return el("time", { datetime: time }, date.format(new Date(time)));
+}
+
+/** Text in which `backticks` mark code. */
+export function coded(text) {
+  return text.split("`").map((part, index) => (index % 2 ? el("code", {}, part) : part));
+}
+
 export const words = (code) => code.toLowerCase().replaceAll("_", " ");
 
 // --- charts ----------------------------------------------------------------------------------------
@@ -84,34 +109,24 @@ export function bar(part, label, kind = "") {
   );
 }
 
-/** A gate's interval against what is allowed: zero in the middle, the limit at three quarters. */
+/** A gate's interval against what is allowed, zero in the middle; what does not fit is cut off. */
 export function interval(gate, label) {
-  const widest = Math.max(Math.abs(gate.estimate ?? 0), gate.margin, 1e-9);
-  const unit = gate.margin > 0 ? gate.margin * 2 : widest * 2.5;
-  const x = (value) => Math.max(1, Math.min(199, 100 + (value / unit) * 100));
+  const half = Math.max(gate.margin * 2, Math.abs(gate.estimate) * 1.3, 1e-9);
+  const x = (value) => Math.max(1, Math.min(199, 100 + (value / half) * 100));
   const limit = x(gate.margin);
-  const drawn = [
-    shape("rect", { class: "beyond", x: limit, y: 0, width: 200 - limit, height: 24 }),
-    shape("line", { class: "zero", x1: 100, x2: 100, y1: 0, y2: 24 }),
-    shape("line", { class: "limit", x1: limit, x2: limit, y1: 0, y2: 24 }),
-  ];
-  if (gate.estimate !== null) {
-    const [from, to] = [x(gate.lower ?? -1e9), x(gate.upper ?? 1e9)];
-    drawn.push(
-      shape("line", { class: "interval", x1: from, x2: to, y1: 12, y2: 12 }),
-      shape("circle", { class: "estimate", cx: x(gate.estimate), cy: 12, r: 4.5 }),
-    );
-  }
   return shape(
     "svg",
-    { class: `gate ${gate.outcome}`, viewBox: "0 0 200 24", role: "img", "aria-label": label },
-    ...drawn,
+    { class: `gate ${gate.outcome}`, viewBox: "0 0 200 18", role: "img", "aria-label": label },
+    shape("rect", { class: "beyond", x: limit, y: 0, width: 200 - limit, height: 18 }),
+    shape("line", { class: "zero", x1: 100, x2: 100, y1: 0, y2: 18 }),
+    shape("line", { class: "limit", x1: limit, x2: limit, y1: 0, y2: 18 }),
+    shape("line", { class: "interval", x1: x(gate.lower ?? -1e9), x2: x(gate.upper ?? 1e9), y1: 9, y2: 9 }),
+    shape("circle", { class: "estimate", cx: x(gate.estimate), cy: 9, r: 4.5 }),
   );
 }
 
-/** Two series over time, `[{finetuned, baseline}, …]`, on one scale from zero. */
-export function lines(points, slots, label) {
-  const top = Math.max(...points.flatMap((point) => [point.finetuned, point.baseline]), 0.1) * 1.15;
+/** Two series over time, `[{finetuned, baseline}, …]`, on one scale from zero to `top`. */
+export function lines(points, slots, top, label) {
   const path = (arm) =>
     points
       .map((point, index) => {

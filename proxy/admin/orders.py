@@ -28,6 +28,7 @@ WITHIN = 30.0
 MOST_BYTES = 1 << 20  # of what it answers
 MOST_BODY = 4096  # bytes of a request's body
 MOST_REASON = 300  # characters
+MOST_SAID = 10  # lines that say why it was not done
 _DONE, _REFUSED, _BUSY = 0, 1, 4  # exit codes of `splitlane rollout`
 
 _NO_AGENT = bad_request("name the agent: ?agent=NAME")
@@ -115,16 +116,22 @@ class OrderRoutes:
             return _not_done(f"{order} of {agent} was not done within {WITHIN:g} seconds, and may be done in part")
         except OSError as error:
             return _not_done(f"its process does not start: {error}")
-        said = [line.removeprefix("splitlane rollout: ") for line in _lines(ended.complaint)]
+        lines = [line for line in ended.complaint.decode(errors="replace").splitlines() if line.strip()]
+        said = [line.removeprefix("splitlane rollout: ") for line in lines]
         if ended.code == _REFUSED:
             return _refused(ended.output, said)
         if ended.code != _DONE:
-            return _not_done("; ".join(said) or f"its process ended with {ended.code}", busy=ended.code == _BUSY)
+            return _not_done(
+                "; ".join(said[-MOST_SAID:]) or f"its process ended with {ended.code}", busy=ended.code == _BUSY
+            )
         log.warning("rollout of %s: %s by %s", agent, order, actor)
         with contextlib.suppress(PolicyError):  # the store has logged it
             await self._store.reload()
         self._changed()
-        return json_answer({**_data(ended.output), "notes": said})
+        found = _data(ended.output)
+        # Without their differences: lines of a policy may hold what nobody is shown.
+        files = [each["file"] for each in found.get("files", ())]
+        return json_answer({"agents": found.get("agents", []), "files": files, "notes": said})
 
 
 async def _reason_in(request: web.Request) -> str | None:
@@ -162,7 +169,3 @@ def _data(output: bytes) -> dict[str, Any]:
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _lines(complaint: bytes) -> list[str]:
-    return [line for line in complaint.decode(errors="replace").splitlines() if line.strip()]

@@ -93,7 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             _add_force(command)
         if name in ("pause", "rollback"):
             command.add_argument("reason", metavar="REASON", type=words, nargs=None if name == "pause" else "?",
-                                 default="", help="why, for the history")  # fmt: skip
+                                 help="why, for the history")  # fmt: skip
         if name == "run":
             command.add_argument("--watch", action="store_true", help="go on until SIGTERM or SIGINT")
             command.add_argument("--every", type=period, default=300.0, metavar="TIME",

@@ -14,7 +14,7 @@ from proxy.admin import dashboard, reporter, watchers
 from proxy.admin.dashboard_state import DashboardState
 from proxy.policy.snapshot import Policy
 from proxy.stub import Stub
-from tests.integration.asking import ask, chat, error_of
+from tests.integration.asking import ask, chat
 from tests.support.lane import FINETUNED_USER, Lane, eventually, policy_of, running
 from tests.support.raw_client import RawClient, RawResponse, request
 
@@ -39,6 +39,10 @@ async def get(lane: Lane, path: str, fields: list[tuple[str, str]] | None = None
     async with RawClient(lane.service.admin.host, lane.service.admin.port) as client:
         await client.send(request("GET", path, b"", fields or []))
         return await client.read_response()
+
+
+def code_of(answer: RawResponse) -> str:
+    return str(json.loads(answer.body)["error"]["code"])
 
 
 class Watcher:
@@ -184,7 +188,7 @@ async def test_watchers_are_bounded_and_who_leaves_makes_room(
             async with watching(lane) as two:
                 await two.next("live")
                 refused = await get(lane, "/dashboard/events", EVENTS)
-                assert (refused.status, error_of(refused)["code"]) == (503, "too_many_watchers")
+                assert (refused.status, code_of(refused)) == (503, "too_many_watchers")
             while (await get(lane, "/dashboard/events")).status != 406:
                 pass
         async with watching(lane) as three:
@@ -214,7 +218,7 @@ async def test_end_of_the_process_waits_for_no_watcher(quick: list[float]) -> No
 async def test_who_wants_no_events_gets_none() -> None:
     async with running(policy_of(NOBODY)) as lane:
         answer = await get(lane, "/dashboard/events")
-        assert (answer.status, error_of(answer)["code"]) == (406, "events_only")
+        assert (answer.status, code_of(answer)) == (406, "events_only")
 
 
 # --- verdicts -----------------------------------------------------------------------------------------

@@ -121,6 +121,7 @@ async def test_without_a_store_a_rollback_is_done_and_says_that_it_is_not_held()
         assert status == 200
         assert told["notes"][-1].endswith("neither recorded nor held at 0 %")
         assert lane.service.exchange.policy.agents[b"qa_agent"].percentage == 0
+        assert [Path(file).suffix for file in told["files"]] == [".yaml"], "its name, and nothing that stands in it"
 
 
 # --- what is not --------------------------------------------------------------------------------------
@@ -151,7 +152,7 @@ async def test_order_that_cannot_be_obeyed_says_why(
 
 
 async def test_command_gets_names_and_reasons_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pretend(monkeypatch, "import json; print(json.dumps(dict(agents=[], argv=argv)))")
+    pretend(monkeypatch, "import json; print(json.dumps(dict(agents=argv)))")
     policy = policy_of(
         NOBODY,
         store={"url": f"sqlite:///{tmp_path}/s.db"},
@@ -159,5 +160,5 @@ async def test_command_gets_names_and_reasons_as_they_are(tmp_path: Path, monkey
     )
     async with running(policy) as lane:
         _, told = await post(lane, "/rollout/pause?agent=--force", {"reason": "a 'quoted' {word}"})
-    assert told["argv"][:2] == ["rollout", "pause"]
-    assert told["argv"][3:] == ["--agent=--force", "--by=admin listener, 127.0.0.1", "--json", "a 'quoted' {word}"]
+    assert told["agents"][:2] == ["rollout", "pause"]
+    assert told["agents"][3:] == ["--agent=--force", "--by=admin listener, 127.0.0.1", "--json", "a 'quoted' {word}"]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
 PAGES = (
-    "README.md", "CHANGELOG.md", "docs/architecture.md", "docs/cli.md", "docs/experiments.md", "docs/integration.md",
+    "README.md", "CHANGELOG.md", "docs/architecture.md", "docs/cli.md", "docs/dashboard.md", "docs/experiments.md", "docs/integration.md",
     "docs/policy.md", "docs/scale.md",
 )  # fmt: skip
 

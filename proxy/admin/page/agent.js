@@ -17,6 +17,8 @@ const EXCEEDED = {
 const LOOKS = { proceed: "good", complete: "good", approve: "good", roll_back: "bad", stopped: "bad", brake: "bad",
   pause: "bad", paused: "warn" };
 
+const MOVING = new Set(["proceed", "approve", "start"]); // where an advance is what is recommended
+
 /** Builds an agent's part of the page once, and keeps it up to date. */
 export class Agent {
   constructor(name, order, open) {
@@ -111,12 +113,17 @@ export class Agent {
       advance: this.next !== null, pause: held !== "paused", resume: !verdict || held === "paused",
       rollback: agent.percentage > 0, clear: !verdict || held === "failed" || agent.brake !== null,
     };
-    for (const [verb, button] of this.buttons) button.hidden = !useful[verb];
+    const bad = LOOKS[verdict?.action] === "bad";
+    const first = bad ? "rollback" : MOVING.has(verdict?.action) ? "advance" : "";
+    for (const [verb, button] of this.buttons) {
+      button.hidden = !useful[verb];
+      button.classList.toggle("primary", verb === first);
+    }
   }
 }
 
 const ORDERS = [
-  ["advance", "Advance", "primary"], ["pause", "Pause", ""], ["resume", "Resume", ""],
+  ["advance", "Advance", ""], ["pause", "Pause", ""], ["resume", "Resume", ""],
   ["clear", "Clear", ""], ["rollback", "Roll back", "danger"],
 ];
 
@@ -132,7 +139,7 @@ function summary(agent, verdict) {
     badge(`${agent.status}${why}`, kind),
     verdict && badge(words(verdict.action) + eta, LOOKS[verdict.action] ?? ""),
     el("span", { class: "share" }, bar(agent.percentage / 100, `${percent(agent.percentage)} of the users`),
-      el("strong", {}, percent(agent.percentage)), " of users"),
+      el("strong", {}, percent(agent.percentage)), agent.brake ? " of users, none while braked" : " of users"),
   ].filter(Boolean);
 }
 

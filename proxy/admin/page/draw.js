@@ -24,7 +24,7 @@ function filled(element, attributes, children) {
 const NOTHING = "–";
 const digits = (most, least = 0) =>
   new Intl.NumberFormat("en", { maximumFractionDigits: most, minimumFractionDigits: least });
-const [whole, one, two, exact, short] = [digits(0), digits(1, 1), digits(2, 2), digits(2), digits(1)];
+const [whole, one, two, exact] = [digits(0), digits(1, 1), digits(2, 2), digits(2)];
 const or = (format) => (value) => (value === null || value === undefined ? NOTHING : format(value));
 
 export const count = or((value) => whole.format(value));
@@ -41,7 +41,7 @@ function signed(gate, value, format = two) {
   if (value === null) return "?";
   const size = gate.scale === "score" ? Math.abs(value) : Math.abs(value) * 100;
   const sign = gate.ceiling || !value ? "" : value > 0 ? "+" : "−";
-  return sign + (size < 10 ? format : short).format(size);
+  return sign + (size < 10 || format === exact ? format : one).format(size);
 }
 
 const unit = (gate) => (gate.scale === "score" ? "" : gate.ceiling || gate.scale === "relative" ? " %" : " pp");

@@ -183,16 +183,17 @@ async def test_watchers_are_bounded_and_who_leaves_makes_room(
 ) -> None:
     monkeypatch.setattr(watchers, "MOST_WATCHERS", 2)
     async with running(policy_of(NOBODY)) as lane:
+        seen = lane.service._dashboard
+        assert seen is not None
         async with watching(lane) as one:
             await one.next("live")
             async with watching(lane) as two:
                 await two.next("live")
                 refused = await get(lane, "/dashboard/events", EVENTS)
                 assert (refused.status, code_of(refused)) == (503, "too_many_watchers")
-            while (await get(lane, "/dashboard/events")).status != 406:
-                pass
-        async with watching(lane) as three:
-            await three.next("live")
+            await eventually(lambda: seen._watchers.present == 1)
+            async with watching(lane) as three:
+                await three.next("live")
 
 
 async def test_watcher_that_stops_reading_is_dropped(quick: list[float], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,6 +27,11 @@ class Guard:
         """An empty `token` opens nothing."""
         self._token = token.strip().encode("utf-8", "surrogateescape")  # as the header is taken
 
+    @property
+    def opens_something(self) -> bool:
+        """Whether there is a token at all."""
+        return bool(self._token)
+
     def refusal(self, request: web.Request) -> web.Response | None:
         """The answer to who may not change anything; None: go on."""
         if not self._token:

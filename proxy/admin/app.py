@@ -8,7 +8,9 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from proxy.admin.dashboard import DashboardRoutes
 from proxy.admin.health import HealthRoutes
+from proxy.admin.orders import OrderRoutes
 from proxy.admin.policy import PolicyRoutes
 from proxy.admin.report import ReportRoutes
 from proxy.admin.rollout import RolloutRoutes
@@ -16,8 +18,8 @@ from proxy.telemetry.metrics import Metrics
 from proxy.wire.errors import bad_request
 
 _NOT_FOUND = bad_request(
-    "no such admin route; there are /livez, /readyz, /health, /metrics, /policy, /policy/reload, /assign, /report"
-    " and /rollout/clear",
+    "no such admin route; there are /, /livez, /readyz, /health, /metrics, /policy, /policy/reload, /assign, /report"
+    " and /rollout/… with advance, pause, resume, rollback and clear",
     "not_found",
     404,
 )
@@ -30,7 +32,9 @@ def admin_app(
     policy: PolicyRoutes,
     health: HealthRoutes,
     rollout: RolloutRoutes,
+    orders: OrderRoutes,
     report: ReportRoutes,
+    dashboard: DashboardRoutes,
 ) -> web.Application:
     """`flush` brings the metrics up to date; `readiness`: `ready` where new requests are welcome, else why not."""
     registry = CollectorRegistry()
@@ -55,6 +59,9 @@ def admin_app(
         return web.Response(status=404, body=_NOT_FOUND.body(), content_type="application/json")
 
     app = web.Application()
+    app.router.add_get("/", dashboard.page)
+    app.router.add_get("/dashboard/events", dashboard.events)
+    app.router.add_get("/dashboard/{file}", dashboard.file)
     app.router.add_get("/livez", livez)
     app.router.add_get("/readyz", readyz)
     app.router.add_get("/health", health.all)
@@ -63,6 +70,10 @@ def admin_app(
     app.router.add_get("/policy", policy.show)
     app.router.add_post("/policy/reload", policy.reload)
     app.router.add_get("/assign", policy.assign)
+    app.router.add_post("/rollout/advance", orders.advance)
+    app.router.add_post("/rollout/pause", orders.pause)
+    app.router.add_post("/rollout/resume", orders.resume)
+    app.router.add_post("/rollout/rollback", orders.rollback)
     app.router.add_post("/rollout/clear", rollout.clear)
     app.router.add_get("/report", report.text)
     app.router.add_get("/report.json", report.json)

@@ -53,8 +53,7 @@ class HealthRoutes:
     async def all(self, _: web.Request) -> web.Response:
         """GET /health: every agent.  200 also while degraded: users are being served."""
         policy = self._exchange.policy
-        outcomes = self._outcomes()
-        agents = {agent.name: self._judge(agent, outcomes) for agent in policy.agents.values()}
+        agents = self.agents()
         degraded = any(agent["status"] != "OK" for agent in agents.values())
         return json_answer(
             {
@@ -72,6 +71,11 @@ class HealthRoutes:
         if agent is None:
             return error_answer(UNKNOWN_AGENT)
         return json_answer({"agent": agent.name, **self._judge(agent, self._outcomes())})
+
+    def agents(self) -> dict[str, dict[str, object]]:
+        """Every agent by its name, as the answers have it."""
+        outcomes = self._outcomes()
+        return {agent.name: self._judge(agent, outcomes) for agent in self._exchange.policy.agents.values()}
 
     def _outcomes(self) -> Mapping[tuple[str, str], Outcomes]:
         self._flush()

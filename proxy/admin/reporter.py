@@ -6,17 +6,16 @@
 
 import asyncio
 import logging
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from prometheus_client.core import CounterMetricFamily, Metric
 
+from proxy.admin import child
 from proxy.tasks import spawn
 
 log = logging.getLogger("splitlane.report")
 
-# As the ledger's writer: our own module path, whatever the working directory holds.
 PROGRAM = (
     "import sys; sys.path[:] = {path!r}; from proxy.ledger.process import give_way; give_way();"
     " from proxy.cli import main; sys.exit(main({argv!r}))"
@@ -30,7 +29,6 @@ FAILED_FRESH = 5.0
 MOST_BYTES = 16 << 20  # of a report that is shown
 # Seconds that a killed one may take to be gone.
 KILLED = 2.0
-MOST_COMPLAINT = 4096  # bytes of what a failed one says
 
 
 class ReportFailed(Exception):  # noqa: N818 it may work the next time
@@ -64,6 +62,10 @@ class Reporter:
             self._shown[key] = (0.0, making)
         return await asyncio.shield(making)  # who leaves does not take it from the others
 
+    def forget(self) -> None:
+        """What is shown next is made anew: something has changed."""
+        self._shown.clear()
+
     def stop(self) -> None:
         """End what runs; nothing is made any more."""
         self._stopped = True
@@ -94,6 +96,8 @@ class Reporter:
             made.exception()  # seen, also where whoever asked has left
 
     def _keep(self, key: str, made: asyncio.Task[bytes], now: float) -> None:
+        if self._shown.get(key, (0.0, None))[1] is not made:
+            return  # forgotten meanwhile
         failed = made.cancelled() or made.exception() is not None
         self._shown[key] = (now + (FAILED_FRESH if failed else FRESH), made)
 
@@ -115,27 +119,12 @@ class Reporter:
             self._counts[outcome] += 1
 
     async def _run(self, argv: list[str]) -> bytes:
-        program = PROGRAM.format(path=[path for path in sys.path if path], argv=argv)
         try:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-S", "-c", program,
-                stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-            )  # fmt: skip
+            code, text, _ = ended = await child.run(PROGRAM, argv, MOST_BYTES)
         except OSError as error:
             raise ReportFailed(f"its process does not start: {error}") from None
-        assert process.stdout is not None
-        assert process.stderr is not None
-        try:
-            text, complaint = await asyncio.gather(
-                _read(process.stdout, MOST_BYTES), _read(process.stderr, MOST_COMPLAINT)
-            )
-            code = await process.wait()
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
         if code != 0:
-            raise ReportFailed(_last_line(complaint) or f"its process ended with {code}")
+            raise ReportFailed(ended.last_words.removeprefix("splitlane report: ") or f"its process ended with {code}")
         if len(text) > MOST_BYTES:
             raise ReportFailed(f"it is larger than {MOST_BYTES >> 20} MiB: ask splitlane report for single agents")
         return text
@@ -143,16 +132,3 @@ class Reporter:
 
 def _stopping() -> ReportFailed:
     return ReportFailed("the proxy is shutting down")
-
-
-async def _read(stream: asyncio.StreamReader, most: int) -> bytes:
-    """All of it, of which one byte more than `most` is kept."""
-    kept = bytearray()
-    while piece := await stream.read(1 << 16):
-        kept += piece[: most + 1 - len(kept)]
-    return bytes(kept)
-
-
-def _last_line(complaint: bytes) -> str:
-    lines = complaint.decode(errors="replace").strip().splitlines()
-    return lines[-1].removeprefix("splitlane report: ") if lines else ""

@@ -77,7 +77,8 @@ def words(text: str) -> str:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
-    parser.set_defaults(agent=[], policy=None, store=None, json=False, output="file", configmap_key=None, force="")
+    parser.set_defaults(agent=[], policy=None, store=None, json=False, output="file", configmap_key=None, force="",
+                        by="")  # fmt: skip
     wish = parser.add_argument("--percentage", type=percentage, metavar="N", help="set it to N %%, 0 to 100")
     _add_shared(parser)
     _add_moving(parser)
@@ -92,7 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             _add_force(command)
         if name in ("pause", "rollback"):
             command.add_argument("reason", metavar="REASON", type=words, nargs=None if name == "pause" else "?",
-                                 default="", help="why, for the history")  # fmt: skip
+                                 help="why, for the history")  # fmt: skip
         if name == "run":
             command.add_argument("--watch", action="store_true", help="go on until SIGTERM or SIGINT")
             command.add_argument("--every", type=period, default=300.0, metavar="TIME",
@@ -124,6 +125,8 @@ def _add_shared(parser: argparse.ArgumentParser) -> None:
                         help="the store, if it is not the one the policy names")  # fmt: skip
     parser.add_argument("--agent", action="append", metavar="NAME", default=_SAID_BEFORE,
                         help="only this one; may be repeated")  # fmt: skip
+    parser.add_argument("--by", type=words, metavar="WHO", default=_SAID_BEFORE,
+                        help="on whose behalf, for the history (default: your user@host)")  # fmt: skip
     parser.add_argument("--json", action="store_true", default=_SAID_BEFORE,
                         help="print JSON; times in Unix seconds, durations in seconds, shares 0 … 1")  # fmt: skip
 

@@ -84,7 +84,7 @@ def actor(args: argparse.Namespace) -> str:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user has no name
         user = str(os.getuid())
-    who = f"{user}@{socket.gethostname()}"
+    who = args.by or f"{user}@{socket.gethostname()}"
     return f"run ({who})" if args.order == "run" else who
 
 

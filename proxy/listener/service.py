@@ -11,7 +11,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from proxy.admin.answers import Guard
 from proxy.admin.app import admin_app
+from proxy.admin.dashboard import DashboardRoutes
+from proxy.admin.dashboard_state import DashboardState
 from proxy.admin.health import HealthRoutes
+from proxy.admin.orders import OrderRoutes
 from proxy.admin.policy import PolicyRoutes
 from proxy.admin.report import ReportRoutes
 from proxy.admin.reporter import Reporter
@@ -95,6 +98,7 @@ class Service:
         )
         self._data: asyncio.Server | None = None
         self._admin: web.AppRunner | None = None
+        self._dashboard: DashboardRoutes | None = None
         self._signalled = asyncio.Event()
         self._hurry = asyncio.Event()
         self._flushing: asyncio.TimerHandle | None = None
@@ -127,15 +131,22 @@ class Service:
     async def start(self) -> None:
         """Listen.  Raises OSError where an address is taken."""
         exchange = self.exchange
+        health = HealthRoutes(exchange, self._recent, self.probes, exchange.flush)
+        may_act = self._guard.opens_something
+        state = DashboardState(exchange, self.store, self.metrics, health, lambda: self.readiness, may_act=may_act)
+        dashboard = self._dashboard = DashboardRoutes(state, self._reporter)
+        orders = OrderRoutes(self.store, self._guard, dashboard.changed)
         runner = web.AppRunner(
             admin_app(
                 self.metrics,
                 exchange.flush,
                 lambda: self.readiness,
                 PolicyRoutes(self.store, exchange.budgets, exchange.attempts.brakes, self._guard),
-                HealthRoutes(exchange, self._recent, self.probes, exchange.flush),
-                RolloutRoutes(self.store, self.alarms.clear, self._guard),
+                health,
+                RolloutRoutes(self.store, self.alarms.clear, orders),
+                orders,
                 ReportRoutes(self._reporter, lambda: exchange.policy.store.url is not None),
+                dashboard,
             ),
             access_log=None,
             shutdown_timeout=0.1,
@@ -221,11 +232,16 @@ class Service:
         self.exchange.flush()
         await self.ledger.stop()
         await asyncio.gather(self.export.close(), self.alarms.notices.close())
-        if self._admin is not None:
-            await self._admin.cleanup()
+        await self._close_admin()
         await self._reporter.ended()
         await asyncio.sleep(0)  # let closed transports go
         log.info("stopped")
+
+    async def _close_admin(self) -> None:
+        if self._dashboard is not None:
+            self._dashboard.stop()
+        if self._admin is not None:
+            await self._admin.cleanup()
 
     async def _reload(self) -> None:
         try:

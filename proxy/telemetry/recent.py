@@ -5,6 +5,7 @@ pay nothing for it.
 """
 
 from collections import deque
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from proxy.telemetry.metrics import LATENCY_BUCKETS, Metrics
@@ -85,17 +86,17 @@ class Recent:
         return totals
 
 
-def quantile(counts: list[int], share: float) -> float | None:
-    """The latency, in seconds, that a share of the requests stays below; `counts` by bucket.
+def quantile(counts: list[int], share: float, bounds: Sequence[float] = LATENCY_BUCKETS) -> float | None:
+    """The time, in seconds, that a share of the requests stays below; `counts` by bucket.
 
     Even within a bucket; what is past the last bound is taken to be there.
     """
     total = sum(counts)
     rank = share * total
     lower, below = 0.0, 0
-    for bound, count in zip(LATENCY_BUCKETS, counts, strict=False):
+    for bound, count in zip(bounds, counts, strict=False):
         if count and below + count >= rank:
             return lower + (bound - lower) * (rank - below) / count
         lower = bound
         below += count
-    return LATENCY_BUCKETS[-1] if total else None
+    return bounds[-1] if total else None

@@ -150,6 +150,15 @@ def test_pause_keeps_it_where_it_is_until_resume(sound: Path, capsys: pytest.Cap
     assert percentage_of(sound) == 80
 
 
+def test_rollback_without_a_reason_is_by_hand_and_on_somebodys_behalf(
+    sound: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert order(sound, "rollback", "--by", "ann, on call") == 0
+    assert percentage_of(sound) == 0
+    (decision,) = told(capsys, sound, "history")
+    assert (decision["actor"], decision["reasons"]) == ("ann, on call", ["by hand"])
+
+
 def test_rollback_stays_until_it_is_cleared(sound: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert order(sound, "rollback", "wrong language") == 0
     assert percentage_of(sound) == 0

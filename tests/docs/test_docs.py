@@ -166,7 +166,9 @@ async def test_admin_routes_are_the_programs() -> None:
     # Without what they need.
     bare_answers = {
         "POST /policy/reload": 401, "POST /rollout/clear": 401, "GET /assign": 400, "GET /health/{agent}": 404,
-        "GET /": 404, **dict.fromkeys(("GET /report", "GET /report.json", "GET /report.md"), 503),
+        "GET /nothing": 404, "GET /dashboard/{file}": 404, "GET /dashboard/events": 406,
+        **dict.fromkeys((f"POST /rollout/{order}" for order in ("advance", "pause", "resume", "rollback")), 401),
+        **dict.fromkeys(("GET /report", "GET /report.json", "GET /report.md"), 503),
     }  # fmt: skip
     async with running(policy_of("http://127.0.0.1:1")) as lane:
         for route in documented | bare_answers.keys():

@@ -25,7 +25,7 @@ RUN SPLITLANE_PURE=${SPLITLANE_PURE} /build/bin/pip wheel --quiet --no-build-iso
 # 2. What runs: Python, that environment, and a folder to write to.
 FROM python:${PYTHON}-slim-trixie
 LABEL org.opencontainers.image.title="Splitlane" \
-      org.opencontainers.image.description="A sidecar reverse proxy that splits LLM traffic between fine-tuned models and a baseline" \
+      org.opencontainers.image.description="A sidecar reverse proxy that splits LLM traffic between fine-tuned models and a baseline, provably fairly" \
       org.opencontainers.image.version="0.1.0" \
       org.opencontainers.image.source="https://github.com/splitlane/splitlane" \
       org.opencontainers.image.documentation="https://github.com/splitlane/splitlane/blob/main/docs/production.md"

@@ -2,30 +2,36 @@
 
 Each stage gets a root of its own in a mount namespace: the programs of a base system, read-only, and
 besides them only what the Dockerfile puts there.  Its COPY, RUN, ENV, ARG, WORKDIR and USER lines are
-carried out as they stand.  Then, as the image's user, with the whole tree read-only but the volume,
-without capabilities: the ENTRYPOINT serves a policy, the HEALTHCHECK asks it, a request goes through,
-SIGTERM drains it, and it exits with 0.
+carried out as they stand.  Then, as the image's user, without capabilities, with the whole tree read-only
+but the volume, and in a network of its own: the ENTRYPOINT serves a policy, the HEALTHCHECK asks it,
+the store is written to the volume, SIGTERM ends it with 0.
 
     sudo python3 deploy/image/rehearse.py                    # minutes: the request path is compiled
     sudo python3 deploy/image/rehearse.py --arg SPLITLANE_PURE=1
+    sudo .venv/bin/python deploy/image/rehearse.py --installed
     sudo python3 deploy/image/rehearse.py --base /srv/trixie # another system's programs, such as debootstrap makes
 
 What it does not show: that the base images can be had, and what an engine makes of the layers.
 """
 
 import argparse
+import ctypes
+import fcntl
 import json
 import os
 import re
 import shlex
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -36,6 +42,7 @@ POLICY = """\
 environment: rehearsal
 upstreams: {nowhere: {base_url: "http://127.0.0.1:1", api_key: none}}
 agents: {qa_agent: {fine_tuned: "ft:a", fallback: b}}
+prices: {"*": {input: 1, output: 1}}
 store: {url: "sqlite:///data/splitlane.db"}
 """
 
@@ -90,7 +97,7 @@ class Stage:
         for name in SYSTEM:
             source = base / name
             if source.is_symlink():
-                (root / name).symlink_to(os.readlink(source))
+                (root / name).symlink_to(source.readlink())
             elif source.is_dir():
                 (root / name).mkdir()
                 mount("--rbind", str(source), str(root / name))
@@ -112,15 +119,15 @@ class Stage:
         """The command line that does it inside, as the stage's user."""
         uid, _, gid = self.user.partition(":")
         dropped = [] if uid == "0" else ["--inh-caps=-all", "--bounding-set=-all", "--no-new-privs"]
-        return ["/usr/sbin/chroot", str(self.root), "setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups", *dropped,
-                "--", "env", "-C", self.folder, *command]  # fmt: skip
+        user = ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups", *dropped, "--"]
+        return ["/usr/sbin/chroot", str(self.root), *user, "env", "-C", self.folder, *command]
 
     def environment(self) -> dict[str, str]:
         """What a process inside gets: the image's, and how this machine reaches the package index."""
         kept = {
             name: value for name, value in os.environ.items() if name.startswith("PIP_") or "_proxy" in name.lower()
         }
-        return {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/tmp", **kept, **self.env}  # noqa: S108
+        return {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/tmp", **kept, **self.env}
 
     def ask(self, command: list[str]) -> subprocess.CompletedProcess[str]:
         """Run to its end, inside, whatever that is."""
@@ -154,12 +161,27 @@ def copy(stage: Stage, words: list[str], source: Path, patterns: list[str]) -> N
             shutil.copy2(path, goal)
 
 
-def build(work: Path, base: Path, given: Mapping[str, str]) -> Stage:
-    """Carry out the Dockerfile; the last stage."""
+def bring(stage: Stage) -> None:
+    """In place of what was built: the environment that runs this, and its checkout, under their own paths."""
+    for path in (Path(sys.base_prefix), ROOT, Path(sys.prefix)):
+        goal = stage.root / path.relative_to("/")
+        if not goal.exists():
+            goal.mkdir(parents=True)
+            mount("--bind", str(path), str(goal))
+            mount("-o", "remount,bind,ro", str(goal))
+    stage.env["PATH"] = f"{sys.prefix}/bin:{stage.env['PATH']}"
+
+
+def build(work: Path, base: Path, given: Mapping[str, str], *, installed: bool) -> Stage:
+    """Carry out the Dockerfile, or with `installed` its last stage alone; that stage."""
     stages: dict[str, Stage] = {}
     outer: dict[str, str] = {}
     stage: Stage | None = None
-    for word, rest in instructions((ROOT / "Dockerfile").read_text()):
+    lines = list(instructions((ROOT / "Dockerfile").read_text()))
+    if installed:
+        last = max(number for number, (word, _) in enumerate(lines) if word == "FROM")
+        lines = [line for line in lines[last:] if line[0] != "COPY"]
+    for word, rest in lines:
         began = time.monotonic()
         if word == "ARG":
             name, _, default = rest.partition("=")
@@ -189,11 +211,23 @@ def build(work: Path, base: Path, given: Mapping[str, str]) -> Stage:
             continue
         say(f"{word} {' '.join(rest.split())[:100]}   {time.monotonic() - began:.1f} s")
     assert stage is not None
+    if installed:
+        bring(stage)
     return stage
 
 
+def own_network() -> None:
+    """A network namespace for this process, with nothing but a loopback device; raises OSError."""
+    if ctypes.CDLL(None, use_errno=True).unshare(0x40000000) != 0:  # CLONE_NEWNET
+        raise OSError(ctypes.get_errno(), "no network namespace")
+    with socket.socket() as any_socket:
+        up = struct.pack("16sh14x", b"lo", 0x41)  # IFF_UP | IFF_RUNNING
+        fcntl.ioctl(any_socket, 0x8914, up)  # SIOCSIFFLAGS
+
+
 def live(stage: Stage) -> None:
-    """A container's life: start, health, a request, the end.  Raises AssertionError."""
+    """A container's life: start, health, the end.  Raises AssertionError."""
+    own_network()
     volume = stage.said["VOLUME"]
     (stage.root / "etc-splitlane").mkdir()
     (stage.root / "etc-splitlane/policy.yaml").write_text(POLICY)
@@ -202,14 +236,14 @@ def live(stage: Stage) -> None:
     mount("-o", "remount,bind,ro", str(stage.root))
     entry = json.loads(stage.said["ENTRYPOINT"])
     probe = json.loads(stage.said["HEALTHCHECK"].partition("CMD ")[2])
-    for refused in ("/x", "/opt/splitlane/x", "/tmp/x", "/usr/x"):  # noqa: S108
+    for refused in ("/x", "/opt/splitlane/x", "/tmp/x", "/usr/x"):
         tried = stage.ask(["touch", refused])
         assert tried.returncode != 0, f"{refused} can be written"
     command = [*entry, *json.loads(stage.said["CMD"]), "--policy", "/etc-splitlane/policy.yaml"]
     served = subprocess.Popen(stage.inside(command), env=stage.environment())
     try:
         for question in (probe, [*probe, "--ready"], [*probe, "--agent", "qa_agent"]):
-            assert within(30, lambda question=question: stage.ask(question).returncode == 0), question
+            assert within(30, partial(well, stage, question)), question
             say("health:", stage.ask(question).stdout.strip())
         owner = Path(f"/proc/{served.pid}/status").read_text()
         say("user:", re.search(r"Uid:\s+(\d+)", owner)[1], "capabilities:", re.search(r"CapEff:\s+(\w+)", owner)[1])  # type: ignore[index]
@@ -225,6 +259,11 @@ def live(stage: Stage) -> None:
             served.wait()
 
 
+def well(stage: Stage, question: list[str]) -> bool:
+    """What the engine asks of a HEALTHCHECK."""
+    return stage.ask(question).returncode == 0
+
+
 def within(seconds: float, holds: Callable[[], bool]) -> bool:
     """Whether it comes to hold."""
     until = time.monotonic() + seconds
@@ -238,6 +277,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", type=Path, default=Path("/"), help="the system whose programs are used (default: /)")
     parser.add_argument("--arg", action="append", default=[], metavar="NAME=VALUE", help="a build argument")
+    parser.add_argument("--installed", action="store_true",
+                        help="the last stage alone, on the environment that runs this")  # fmt: skip
     args = parser.parse_args()
     if os.geteuid() != 0:
         print("only root may mount: sudo, or unshare --map-auto --map-root-user --mount", file=sys.stderr)
@@ -249,7 +290,7 @@ def main() -> int:
     work.chmod(0o755)
     mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", str(work))
     try:
-        live(build(work, args.base, dict(pair.split("=", 1) for pair in args.arg)))
+        live(build(work, args.base, dict(pair.split("=", 1) for pair in args.arg), installed=args.installed))
     finally:
         os.chdir("/")
         subprocess.run(("umount", "--recursive", "--lazy", str(work)), check=False)

@@ -1,10 +1,8 @@
-"""deploy/kubernetes: built by kubectl, held to the API server's schemas, to the policy, and to what the program does."""
+"""deploy/kubernetes: built by kubectl, held to the API server's schemas, to its policy, and to the program."""
 
-import argparse
 import re
 import subprocess
 from functools import cache
-from importlib import import_module
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -12,21 +10,20 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from proxy.cli import COMMANDS
-from proxy.policy.load import read_policy
+from proxy.policy.load import LoadedPolicy, read_policy
 from proxy.policy.placeholders import Placeholders
-from proxy.policy.snapshot import LimitsPolicy
-from tests.cli.running import splitlane
-from tests.deploy.programs import installed
+from tests.deploy.programs import arguments, installed
 from tests.docs.pages import ROOT, section
 
 FOLDER = ROOT / "deploy/kubernetes"
 # The oldest version of Kubernetes that each is for.
-OLDEST = {"sidecar": "1.30.0", "container": "1.24.0", "rollout": "1.27.0", "production": "1.30.0"}
+OLDEST = {"sidecar": "1.30.0", "container": "1.27.0", "rollout": "1.27.0"}
 NEWEST = kubernetes_validate.latest_version()
 # What an orchestrator without a word about it is given to end in, seconds: Kubernetes' default.
 ORCHESTRATORS_END = 30
 CUSTOM = {"PodMonitor"}
+# A placeholder would be no store's URL.
+STORE = {"SPLITLANE_STORE_URL": "postgresql://splitlane@postgres/splitlane", "SPLITLANE_UNIT_KEY": "0" * 64}
 
 Manifest = dict[str, Any]
 
@@ -60,11 +57,11 @@ def containers(spec: Manifest) -> dict[str, Manifest]:
     return {each["name"]: each for each in [*spec.get("initContainers", ()), *spec["containers"]]}
 
 
-def limits(tmp_path: Path) -> LimitsPolicy:
-    text = one("sidecar", "ConfigMap")["data"]["policy.yaml"]
-    path = tmp_path / "policy.yaml"
-    path.write_text(text)
-    return read_policy(path, Placeholders({})).policy.limits
+def policy(folder: Path) -> LoadedPolicy:
+    """The policy of the ConfigMap, whose secrets are placeholders."""
+    path = folder / "policy.yaml"
+    path.write_text(one("sidecar", "ConfigMap")["data"]["policy.yaml"])
+    return read_policy(path, Placeholders(STORE))
 
 
 def pre_stop(container: Manifest) -> float:
@@ -112,30 +109,30 @@ def test_production_has_all_of_it_with_images_of_its_own() -> None:
 
 
 def test_drain_of_a_native_sidecar_fits_into_the_grace_that_the_orchestrator_leaves(tmp_path: Path) -> None:
-    found, policy = pod("sidecar"), limits(tmp_path)
+    found, limits = pod("sidecar"), policy(tmp_path).policy.limits
     proxy = containers(found)["splitlane"]
     (orchestrator,) = found["containers"]
     assert found["initContainers"] == [proxy]
     assert proxy["restartPolicy"] == "Always"
     assert "lifecycle" not in proxy  # it is told to stop when the orchestrator has ended: nothing to wait for
-    needed = pre_stop(orchestrator) + ORCHESTRATORS_END + policy.drain_delay + policy.drain + 1
+    needed = pre_stop(orchestrator) + ORCHESTRATORS_END + limits.drain_delay + limits.drain + 1
     assert needed <= found["terminationGracePeriodSeconds"]
 
 
 def test_drain_of_a_plain_container_fits_behind_its_wait_for_the_orchestrator(tmp_path: Path) -> None:
-    found, policy = pod("container"), limits(tmp_path)
+    found, limits = pod("container"), policy(tmp_path).policy.limits
     assert "initContainers" not in found
     proxy, orchestrator = containers(found)["splitlane"], containers(found)["orchestrator"]
     assert pre_stop(proxy) > pre_stop(orchestrator) > 0
-    needed = pre_stop(proxy) + policy.drain_delay + policy.drain + 1
+    needed = pre_stop(proxy) + limits.drain_delay + limits.drain + 1
     assert needed <= found["terminationGracePeriodSeconds"]
 
 
 def test_page_of_kubernetes_has_the_numbers_of_the_manifests(tmp_path: Path) -> None:
-    text, policy = section("docs/kubernetes.md", "How a pod ends"), limits(tmp_path)
+    text, limits = section("docs/kubernetes.md", "How a pod ends"), policy(tmp_path).policy.limits
     for name in ("sidecar", "container"):
         assert f"{pod(name)['terminationGracePeriodSeconds']} s" in text
-    assert f"{policy.drain:g} s" in text
+    assert f"{limits.drain:g} s" in text
     assert f"{pre_stop(containers(pod('container'))['splitlane']):g} s" in text
 
 
@@ -180,18 +177,9 @@ def test_arguments_of_the_proxy_are_those_of_the_program(name: str) -> None:
     arguments(command).parse_args(rest)
 
 
-def arguments(command: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(exit_on_error=False)
-    import_module(COMMANDS[command][0]).add_arguments(parser)
-    return parser
-
-
 def test_policy_is_sound_and_needs_what_the_secrets_have(tmp_path: Path) -> None:
     text = one("sidecar", "ConfigMap")["data"]["policy.yaml"]
-    (tmp_path / "policy.yaml").write_text(text)
-    checked = splitlane("check", str(tmp_path / "policy.yaml"))
-    assert checked.returncode == 0, checked.stderr
-    assert "warning" not in checked.stdout + checked.stderr
+    assert policy(tmp_path).warnings == ()
     secrets = {
         each["metadata"]["name"]: set(each["stringData"])
         for each in yaml.safe_load_all((FOLDER / "base/secret.example.yaml").read_text())
@@ -221,11 +209,11 @@ def test_containers_may_do_nothing_they_need_not(spec: Manifest) -> None:
 def test_network_policy_and_pod_monitor_mean_these_pods_and_ports(name: str) -> None:
     template = one(name, "Deployment")["spec"]["template"]
     monitor = one("monitoring", "PodMonitor")
-    policy = one(name, "NetworkPolicy")
-    for selector in (monitor["spec"]["selector"], policy["spec"]["podSelector"]):
+    network = one(name, "NetworkPolicy")
+    for selector in (monitor["spec"]["selector"], network["spec"]["podSelector"]):
         assert selector["matchLabels"].items() <= template["metadata"]["labels"].items()
     ports = {port["name"] for each in containers(template["spec"]).values() for port in each["ports"]}
-    let_in = {port["port"]: rule.get("from") for rule in policy["spec"]["ingress"] for port in rule["ports"]}
+    let_in = {port["port"]: rule.get("from") for rule in network["spec"]["ingress"] for port in rule["ports"]}
     assert let_in.keys() == ports == {"http", "admin"}
     assert let_in["admin"] is not None  # not from anywhere
     (endpoint,) = monitor["spec"]["podMetricsEndpoints"]

@@ -7,7 +7,7 @@ BIN      := $(VENV)/bin
 COMPILED := $(VENV)-compiled
 PACKAGED := pyproject.toml hatch_build.py $(shell find proxy policies -name '*.py' -o -name '*.yaml' -o -name '*.json' -o -path '*/page/*.*')
 
-.PHONY: demo test test-compiled lint bench bench-features bench-experiment clean
+.PHONY: demo test test-compiled lint lock rehearse bench bench-features bench-experiment clean
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -55,6 +55,14 @@ bench-features: $(COMPILED)/.ready
 
 bench-experiment: $(VENV)/.ready
 	$(BIN)/python -m bench.experiment
+
+# The image's pinned and hashed dependencies, anew.
+lock:
+	deploy/image/lock.sh
+
+# The Dockerfile, carried out without an engine: minutes, as root.  CI runs only its last stage, in tests/deploy.
+rehearse:
+	$(PYTHON) deploy/image/rehearse.py
 
 clean:
 	rm -rf $(VENV) $(COMPILED) build bench/run

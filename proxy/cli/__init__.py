@@ -22,6 +22,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "report": ("proxy.cli.report", "say what happened: users, success, latency, cost per agent and variant"),
     "rollout": ("proxy.cli.rollout", "move the ramp on evidence: status, percentages, rollback, the controller"),
     "simulate": ("proxy.cli.simulate", "say what a ramp would do: how long, how often wrong, how many users exposed"),
+    "health": ("proxy.cli.health", "ask a running proxy whether it is alive, ready, or how an agent is served"),
     "stub": ("proxy.stub.command", "run an upstream to try it with: speaks both dialects, misbehaves on demand"),
     "demo": ("proxy.cli.demo", "stub, proxy and real SDK traffic in one process; prints the split and the rescues"),
 }

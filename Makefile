@@ -33,8 +33,8 @@ test: $(VENV)/.ready lint
 	$(BIN)/python -m pytest -m alone
 
 # The request path itself, by its units and between sockets.
-ON_WHEEL := --import-mode=append tests/split tests/budget tests/exchange tests/upstream \
-	$(foreach part,fallback stream retry breaker framing cost,$(wildcard tests/integration/test_$(part)*.py))
+ON_WHEEL := --import-mode=append tests/split tests/budget tests/exchange \
+	$(foreach part,fallback stream framing cost,$(wildcard tests/integration/test_$(part)*.py))
 # Safe path and appended imports: `proxy` is the installed one, in the tests and in what they start.
 test-compiled: export PYTHONSAFEPATH = 1
 test-compiled: $(COMPILED)/.ready

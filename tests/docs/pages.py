@@ -1,10 +1,14 @@
 """The documentation as data: its pages, tables, fenced blocks, code spans and links."""
 
+import io
 import re
 from collections.abc import Iterator
+from contextlib import redirect_stdout, suppress
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
+
+from proxy.cli import main
 
 ROOT = Path(__file__).parents[2]
 PAGES = (
@@ -110,3 +114,12 @@ def anchors(page: str) -> set[str]:
     """The anchors that GitHub makes of a page's headings."""
     headings = re.findall(r"^#+ (.+)$", prose_of(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@cache
+def help_of(*command: str) -> str:
+    """What `splitlane COMMAND --help` prints."""
+    shown = io.StringIO()
+    with redirect_stdout(shown), suppress(SystemExit):
+        main([*command, "--help"])
+    return shown.getvalue()

@@ -7,7 +7,7 @@ import pytest
 
 from proxy.cli import COMMANDS
 from tests.cli.running import splitlane
-from tests.docs.pages import bare, rows, section
+from tests.docs.pages import bare, help_of, rows, section
 
 PAGE = "docs/cli.md"
 SUBCOMMANDS = {
@@ -20,7 +20,7 @@ def options_of(command: str) -> set[str]:
     """The options that `--help` lists, of all subcommands; without `--help` itself."""
     found: set[str] = set()
     for words in ((command, sub) for sub in SUBCOMMANDS.get(command, ("",))):
-        shown = splitlane(*filter(None, words), "--help").stdout
+        shown = help_of(*filter(None, words))
         listed = shown.partition("\noptions:\n")[2].partition("\n\n")[0]
         found |= set(re.findall(r"^  (?:-\w, )?(--[a-z-]+)", listed, re.MULTILINE))
     return found - {"--help"}

@@ -3,9 +3,6 @@
 import ast
 import importlib
 import re
-import subprocess
-import sys
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +18,7 @@ from proxy.stub.faults import parse_fault
 from proxy.upstream import dialect
 from proxy.wire.errors import failure_answer
 from proxy.words import Dialect, Failure
-from tests.docs.pages import PAGES, ROOT, anchors, bare, blocks, links, prose_of, rows, section, spans, text_of
+from tests.docs.pages import PAGES, ROOT, anchors, bare, blocks, help_of, links, prose_of, rows, section, spans, text_of
 from tests.support.budgets import budgeted
 from tests.support.lane import FINETUNED_USER, Lane, policy_of, running
 from tests.support.raw_client import RawClient, RawResponse, request
@@ -226,14 +223,6 @@ def number_of(value: str) -> float:
 
 
 # --- the command line -------------------------------------------------------------------------
-
-
-@cache
-def help_of(*command: str) -> str:
-    shown = subprocess.run(
-        [sys.executable, "-m", "proxy", *command, "--help"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    return shown.stdout
 
 
 def code_of(page: str) -> list[str]:

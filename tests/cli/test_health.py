@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import pytest
 
@@ -110,14 +111,20 @@ async def test_silent_listener_is_given_up_after_the_timeout(ask: Ask) -> None:
     ],
 )
 async def test_something_else_on_the_port_is_not_well(ask: Ask, sent: bytes, told: str) -> None:
+    closed = asyncio.Event()
+
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(sent)
         writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+        closed.set()
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     async with server:
         code, line = await ask("--admin", f"127.0.0.1:{server.sockets[0].getsockname()[1]}", "--agent", "x")
+        await closed.wait()
     assert code == 1
     assert told in line
     assert line.count("\n") == 1

@@ -20,7 +20,7 @@ from proxy.exchange.send import discard, send_fresh
 from proxy.exchange.trace import traced
 from proxy.policy.snapshot import AgentPolicy, FallbackPolicy, Target
 from proxy.upstream.dialect import render
-from proxy.upstream.pool import Pools
+from proxy.upstream.pool import Pool, Pools
 from proxy.words import Failure, Variant
 
 log = logging.getLogger("splitlane.exchange")
@@ -214,6 +214,18 @@ def judge_held(reply: Reply) -> Failure | None:
     if failure is not None and (plain := reply.decoded()) is not None:
         failure, reply.answer = judge(reply.status, plain, complete=reply.ended)
     return failure
+
+
+async def ask_aside(pool: Pool, request: bytes, reply: Reply, total: float, loop: asyncio.AbstractEventLoop) -> None:
+    """Send what no client has asked for, once, and judge the answer; `total` is the loop time to give up at."""
+    connection = pool.take()
+    if connection is not None:
+        connection.send(request, reply, reply.begin(connection, loop.time()))
+        await reply.settled
+    if connection is None or reply.is_stale:
+        await send_fresh(pool, request, reply, total, loop)
+    if reply.failure is None:
+        reply.failure = judge_held(reply)
 
 
 def retry_after(reply: Reply, now: float) -> float | None:

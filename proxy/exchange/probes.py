@@ -21,11 +21,11 @@ from random import random
 from prometheus_client.core import CounterMetricFamily, Metric
 
 from proxy.budget.budgets import Budgets
-from proxy.exchange.attempts import judge_held, retry_after
+from proxy.exchange.attempts import ask_aside, retry_after
 from proxy.exchange.call import used
 from proxy.exchange.reply import Reply
 from proxy.exchange.request import copy_head
-from proxy.exchange.send import discard, send_fresh
+from proxy.exchange.send import discard
 from proxy.outbox import Outbox
 from proxy.policy.snapshot import AgentPolicy, Policy, ProbePolicy, Target, UpstreamPolicy
 from proxy.tasks import spawn
@@ -203,9 +203,8 @@ class Probes:
         reply = Reply(self._loop, timeouts, started + probe.timeout)
         cost = 0.0
         try:
-            await self._send(
-                copy_head(_PATH, target.upstream, len(body)) + body, reply, target, started + probe.timeout
-            )
+            request = copy_head(_PATH, target.upstream, len(body)) + body
+            await ask_aside(self._pools.of(target.upstream), request, reply, started + probe.timeout, self._loop)
             usage = used(reply, len(body))
             cost = 0.0 if usage is None else target.price.of(usage)
         finally:
@@ -217,18 +216,6 @@ class Probes:
             model.paused_until = self._loop.time() + min(max(asked_for, PAUSE), LONGEST_PAUSE)
         self._note(model, failure, self._loop.time() - started)
         self.counts[agent.name, variant.value, "success" if failure is None else failure.value] += 1
-
-    async def _send(self, request: bytes, reply: Reply, target: Target, total: float) -> None:
-        """`total`: the loop time to give up at."""
-        pool = self._pools.of(target.upstream)
-        connection = pool.take()
-        if connection is not None:
-            connection.send(request, reply, reply.begin(connection, self._loop.time()))
-            await reply.settled
-        if connection is None or reply.is_stale:
-            await send_fresh(pool, request, reply, total, self._loop)
-        if reply.failure is None:
-            reply.failure = judge_held(reply)
 
     def _note(self, model: ProbedModel, failure: Failure | None, seconds: float) -> None:
         """What a probe has shown; the log has it when it becomes bad news, and when that is over."""

@@ -19,12 +19,12 @@ from functools import partial
 
 from proxy.budget.budgets import Budgets
 from proxy.budget.reservation import Reservation
-from proxy.exchange.attempts import judge_held
+from proxy.exchange.attempts import ask_aside
 from proxy.exchange.call import CallState, used
 from proxy.exchange.intake import Buffered
 from proxy.exchange.reply import Reply
 from proxy.exchange.request import copy_head
-from proxy.exchange.send import discard, send_fresh
+from proxy.exchange.send import discard
 from proxy.ids import new_id
 from proxy.ledger import Sink
 from proxy.outbox import Outbox
@@ -193,14 +193,7 @@ class Shadow:
         reply = copy.reply = Reply(loop, copy.shadow.timeouts, total)
         pool = self._pools.of(target.upstream)
         copy.asked = time.perf_counter()
-        connection = pool.take()
-        if connection is not None:
-            connection.send(request, reply, reply.begin(connection, loop.time()))
-            await reply.settled
-        if connection is None or reply.is_stale:
-            await send_fresh(pool, request, reply, total, loop)
-        if reply.failure is None:
-            reply.failure = judge_held(reply)
+        await ask_aside(pool, request, reply, total, loop)
 
     def _ended(self, copy: Copy, state: AgentShadow, task: asyncio.Task[None]) -> None:
         """Settle a copy, whatever its end."""

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import sqlite3
-import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -13,8 +12,6 @@ from proxy.ledger import ledger as module
 from proxy.ledger.ledger import Ledger
 from proxy.policy.snapshot import StorePolicy
 from tests.ledger.records import count, opened, record
-
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="idle priority is Linux's")
 
 
 def children() -> set[int]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.watchdog import NEVER, TICK, Watchdog
+from proxy.watchdog import HELD_UP, NEVER, SECOND_LOOK, TICK, Watchdog
 
 
 class Timer(NamedTuple):
@@ -102,9 +102,40 @@ def test_deadline_moved_earlier_is_the_one_that_counts(dog: Dog) -> None:
 
 def test_deadline_in_the_past_expires_at_once(dog: Dog) -> None:
     dog.clock.advance(10.0)
-    dog.watchdog.set(3.0)
+    dog.watchdog.set(9.95)
     dog.clock.advance(0.0)
     assert dog.barks == [10.0]
+
+
+def test_process_that_was_held_up_looks_a_second_time_before_it_expires(dog: Dog) -> None:
+    dog.watchdog.set(5.0)
+    dog.clock.now = 7.0
+    dog.clock.advance(0.0)
+    assert dog.barks == []
+    dog.clock.advance(100.0)
+    assert dog.barks == [7.0 + SECOND_LOOK]
+
+
+def test_what_moves_the_deadline_before_the_second_look_saves_the_connection(dog: Dog) -> None:
+    dog.watchdog.set(5.0)
+    dog.clock.now = 7.0
+    dog.clock.advance(0.0)
+    dog.watchdog.set(12.0)  # an answer was in the socket
+    dog.clock.advance(4.0)
+    assert dog.barks == []
+    dog.clock.now = 15.0  # held up again: once more it may look twice
+    dog.clock.advance(0.0)
+    assert dog.barks == []
+    dog.clock.advance(SECOND_LOOK)
+    assert dog.barks == [15.0 + SECOND_LOOK]
+
+
+def test_process_that_is_held_up_all_the_time_expires_all_the_same(dog: Dog) -> None:
+    dog.watchdog.set(5.0)
+    for _ in range(2):
+        dog.clock.now += 2 * HELD_UP + 5.0
+        dog.clock.advance(0.0)
+    assert len(dog.barks) == 1
 
 
 def test_deadline_of_never_disarms(dog: Dog) -> None:

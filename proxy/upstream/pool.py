@@ -9,6 +9,7 @@ from proxy.outbox import Outbox
 from proxy.policy.snapshot import UpstreamPolicy
 from proxy.upstream.connect import Resolver, open_connection, tls_context
 from proxy.upstream.connection import Connection
+from proxy.watchdog import HELD_UP
 from proxy.words import Failure
 
 
@@ -70,13 +71,7 @@ class Pool:
         try:
             if self.upstream.tls and self._tls is None:
                 self._tls = tls_context(self.upstream.ca_file)
-            async with asyncio.timeout(min(self.upstream.timeouts.connect, limit)):
-                connection = await open_connection(
-                    self.upstream,
-                    self._resolver,
-                    self._tls,
-                    lambda: Connection(self._loop, self, self._outbox),
-                )
+            connection = await self._connected(min(self.upstream.timeouts.connect, limit))
         except TimeoutError as error:
             raise UpstreamError(Failure.CONNECT_TIMEOUT) from error
         except OSError as error:
@@ -89,6 +84,23 @@ class Pool:
         finally:
             self._reserved -= 1
             self._offer_room()
+
+    async def _connected(self, limit: float) -> Connection:
+        """Connect within `limit` seconds; once more where not the peer but this process was late."""
+        until = self._loop.time() + limit
+        try:
+            return await self._try(until)
+        except TimeoutError:
+            now = self._loop.time()
+            if now - until < HELD_UP:
+                raise
+            return await self._try(now + limit)
+
+    async def _try(self, until: float) -> Connection:
+        async with asyncio.timeout_at(until):
+            return await open_connection(
+                self.upstream, self._resolver, self._tls, lambda: Connection(self._loop, self, self._outbox)
+            )
 
     def released(self, connection: Connection) -> None:
         """A response ended cleanly: the connection goes to who waits, else to the idle ones."""

@@ -122,7 +122,7 @@ class Attempts:
 
     def _weigh(self, call: CallState, brake: BrakeState, failure: Failure | None) -> None:
         """`failure` of the first attempt; None: it succeeded."""
-        variant, _, bucket = call.decision
+        variant, bucket = call.decision.variant, call.decision.bucket
         if failure is None and variant is _BASELINE:
             brake.baseline_answered()
         elif failure is not None or brake.cusum.total:

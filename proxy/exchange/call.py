@@ -96,15 +96,18 @@ class CallState:
     def bill(self) -> None:
         """What the latest attempt used, and what that costs, now that no more of it will come."""
         reply, target, attempts = self.reply, self.target, self.attempts
-        if reply is None or target is None or not attempts or attempts[-1].usage is not None:
+        if reply is None or target is None or not attempts:
+            return
+        last = attempts[-1]
+        if last.usage is not None:
             return
         usage = used(reply, 0 if self.body is None else len(self.body.raw))
         if usage is None:
             return
         cost = 0.0 if target.price is None else target.price.of(usage)
         self.cost += cost
-        upstream, model, status, failure, started, seconds, _, _, span = attempts[-1]
-        attempts[-1] = Attempt(upstream, model, status, failure, started, seconds, usage, cost, span)
+        last.usage = usage
+        last.cost = cost
 
     def added_fields(self) -> bytes:
         """Our own response headers, as known now."""

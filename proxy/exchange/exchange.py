@@ -198,7 +198,7 @@ class Exchange:
                     Failure.BAD_REQUEST,
                 )
             if random() * 100 < agent.percentage:
-                return decision._replace(variant=Variant.FINETUNED)
+                return Decision(Variant.FINETUNED, decision.assignment, decision.bucket)
         return decision
 
     def _admit(self, call: CallState) -> None:
@@ -247,7 +247,8 @@ class Exchange:
         call.failure = reply.failure
         # The attempt lasted to the end of the relay, and may have failed there.
         attempt = call.attempts[-1]
-        call.attempts[-1] = attempt._replace(failure=reply.failure, seconds=attempt.seconds + relayed)
+        attempt.failure = reply.failure
+        attempt.seconds += relayed
 
     def _settle(self, call: CallState) -> None:
         reply = call.reply

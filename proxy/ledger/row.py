@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from math import log
 from typing import Any
 
-from proxy.words import Failure, Record
+from proxy.words import Failure, Record, Usage
 
 # Histogram bins of latencies grow by 5 %, so a quantile read from them is within 2.5 % of the truth.
 BIN_GROWTH = 1.05
@@ -66,6 +66,7 @@ ATTEMPT_COLUMNS = (
     ("cost", "double precision"),
 )
 
+_NOTHING = Usage(0, 0)
 
 Values = tuple[str | int | float | None, ...]
 
@@ -90,25 +91,25 @@ def _kept(record: Record, shapes: dict[tuple[object, ...], Values]) -> tuple[Any
     That is one of `shapes`, which marshal writes once.  Numbers are taken apart and made again on their way (mypyc),
     which helps: marshal looks up whatever somebody else holds too, as something that may come twice.
     """
-    (request_id, time, route, agent, (variant, assignment, bucket), percentage, salt, policy, served, status, failure,
-     fallback, attempts, latency, _, ttft, usage, cost, response_id, unit, stream, _, _) = record  # fmt: skip
-    prompt, completion, cached, reasoning, estimated = (0, 0, 0, 0, False) if usage is None else usage
+    decision, usage = record.decision, record.usage or _NOTHING
     common: tuple[object, ...] = (
-        route, agent, variant, assignment, percentage, salt, policy, served, status, failure, fallback, stream,
-        estimated,
+        record.route, record.agent, decision.variant, decision.assignment, record.percentage, record.salt,
+        record.policy_hash, record.served, record.status, record.failure, record.fallback, record.stream,
+        usage.estimated,
     )  # fmt: skip
     own: Values = ()
-    for upstream, model, answered, failed, started, seconds, used, price, _ in attempts:
-        common += (upstream, model, answered, failed)
-        own += (started, seconds, 0, 0, price) if used is None else (
-            started, seconds, used.prompt, used.completion, price
-        )  # fmt: skip
+    for attempt in record.attempts:
+        common += (attempt.upstream, attempt.model, attempt.status, attempt.failure)
+        own += (attempt.started, attempt.seconds)
+        if len(record.attempts) > 1:  # the tokens and the cost of a single one are the request's
+            used = attempt.usage or _NOTHING
+            own += (used.prompt, used.completion, attempt.cost)
     shape = shapes.get(common)
     if shape is None:
         shape = shapes[common] = tuple([_plain(value) for value in common])
     return (
-        shape, request_id, time, bucket, latency, ttft, prompt, completion, cached, reasoning, cost, response_id,
-        unit, own,
+        shape, record.request_id, record.time, decision.bucket, record.latency, record.ttft, usage.prompt,
+        usage.completion, usage.cached, usage.reasoning, record.cost, record.response_id, record.unit, own,
     )  # fmt: skip
 
 
@@ -138,6 +139,8 @@ def _row(
     (route, agent, variant, assignment, percentage, salt, policy, served, status, failure, fallback, stream, estimated,
      *heads) = shape  # fmt: skip
     attempts = len(heads) // 4
+    if attempts == 1:
+        own = (*own, prompt, completion, cost)
     streamed = ttft >= 0
     columns = (
         request_id,

@@ -60,10 +60,10 @@ class Price(NamedTuple):
     def of(self, usage: Usage) -> float:
         """US dollars that the tokens cost; reasoning is part of the completion, and billed as it."""
         fresh_price, output_price, cached_price = self  # in one step: a field at a time costs twice as much
-        prompt, completion, cached, _, _ = usage
+        prompt, cached = usage.prompt, usage.cached
         if cached > prompt:
             cached = prompt
-        return ((prompt - cached) * fresh_price + cached * cached_price + completion * output_price) / 1_000_000
+        return ((prompt - cached) * fresh_price + cached * cached_price + usage.completion * output_price) / 1_000_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ from proxy.words import Assignment, Decision, Variant
 
 BUCKETS = 10_000
 
-_FINETUNED = (Variant.FINETUNED, Assignment.FINETUNED)
-_BASELINE = (Variant.BASELINE, Assignment.BASELINE)
+_FINETUNED, _FINETUNED_ARM = Variant.FINETUNED, Assignment.FINETUNED
+_BASELINE, _BASELINE_ARM = Variant.BASELINE, Assignment.BASELINE
 UNASSIGNED = Decision(Variant.BASELINE, Assignment.UNASSIGNED, -1)
 _EVERYONE = Decision(Variant.FINETUNED, Assignment.FINETUNED, -1)
 _OVERRIDES = {variant.value.encode(): Decision(variant, Assignment.OVERRIDE, -1) for variant in Variant}
@@ -40,7 +40,7 @@ def assign(agent: AgentPolicy, user: bytes | None) -> Decision:
     hashed = mmh3.hash(agent.hashed + user, 0, False)
     bucket = bucket_of(hashed)
     finetuned = (hashed % 100) + 1 <= agent.percentage if agent.unleash else bucket < agent.threshold
-    return Decision(*_FINETUNED, bucket) if finetuned else Decision(*_BASELINE, bucket)
+    return Decision(_FINETUNED, _FINETUNED_ARM, bucket) if finetuned else Decision(_BASELINE, _BASELINE_ARM, bucket)
 
 
 def is_copied(shadow: ShadowPolicy, request_id: str) -> bool:

@@ -59,52 +59,49 @@ class AccessLog:
 
 def line_of(record: Record) -> bytes:
     """The line, with its newline.  Durations are seconds, costs US dollars, null is what there was none of."""
-    (request_id, time, route, agent, (variant, assignment, bucket), _, _, policy, served, status, failure, fallback,
-     attempts, latency, blocked, ttft, usage, cost, response_id, _, stream, adapted,
-     trace) = record  # fmt: skip
+    decision, ttft, trace = record.decision, record.ttft, record.trace
     return orjson.dumps(
         {
-            "time": utc(time + latency),
+            "time": utc(record.time + record.latency),
             "level": "info",
             "logger": LOGGER,
             "message": "request",
-            "request_id": request_id,
-            "route": route,
-            "agent": agent,
-            "assignment": assignment,
-            "variant": variant,
-            "bucket": bucket if bucket >= 0 else None,
-            "served": served or None,
-            "status": status,
-            "outcome": failure or "success",
-            "fallback": fallback,
-            "attempts": [_attempt(attempt) for attempt in attempts],
+            "request_id": record.request_id,
+            "route": record.route,
+            "agent": record.agent,
+            "assignment": decision.assignment,
+            "variant": decision.variant,
+            "bucket": decision.bucket if decision.bucket >= 0 else None,
+            "served": record.served or None,
+            "status": record.status,
+            "outcome": record.failure or "success",
+            "fallback": record.fallback,
+            "attempts": [_attempt(attempt) for attempt in record.attempts],
             "ttft": _micro(ttft) if ttft >= 0 else None,
-            "latency": _micro(latency),
-            "overhead": _micro(latency - blocked),
-            "tokens": _tokens(usage),
-            "cost": cost,
-            "stream": stream,
-            "adapted": adapted,
-            "response_id": response_id or None,
+            "latency": _micro(record.latency),
+            "overhead": _micro(record.latency - record.blocked),
+            "tokens": _tokens(record.usage),
+            "cost": record.cost,
+            "stream": record.stream,
+            "adapted": record.adapted,
+            "response_id": record.response_id or None,
             "trace_id": trace.trace_id if trace is not None else None,
-            "policy": policy,
+            "policy": record.policy_hash,
         },
         option=orjson.OPT_APPEND_NEWLINE,
     )
 
 
 def _attempt(attempt: Attempt) -> dict[str, object]:
-    upstream, model, status, failure, started, seconds, usage, cost, _ = attempt
     return {
-        "upstream": upstream,
-        "model": model or None,
-        "status": status or None,
-        "reason": failure,
-        "started": _micro(started),
-        "seconds": _micro(seconds),
-        "tokens": _tokens(usage),
-        "cost": cost,
+        "upstream": attempt.upstream,
+        "model": attempt.model or None,
+        "status": attempt.status or None,
+        "reason": attempt.failure,
+        "started": _micro(attempt.started),
+        "seconds": _micro(attempt.seconds),
+        "tokens": _tokens(attempt.usage),
+        "cost": attempt.cost,
     }
 
 
@@ -116,11 +113,10 @@ def _micro(seconds: float) -> float:
 def _tokens(usage: Usage | None) -> dict[str, object] | None:
     if usage is None:
         return None
-    prompt, completion, cached, reasoning, estimated = usage
     return {
-        "input": prompt,
-        "output": completion,
-        "cached": cached,
-        "reasoning": reasoning,
-        "estimated": estimated,
+        "input": usage.prompt,
+        "output": usage.completion,
+        "cached": usage.cached,
+        "reasoning": usage.reasoning,
+        "estimated": usage.estimated,
     }

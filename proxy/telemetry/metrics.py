@@ -85,10 +85,9 @@ class Metrics:
 
     def settle(self, record: Record) -> None:
         """Count one."""
-        # Taken apart in one step: a field at a time costs twice as much.
-        (_, _, _, agent, decision, _, _, _, served, status, failure, fallback, attempts, latency, blocked, ttft, usage,
-         cost, _, _, _, adapted, _) = record  # fmt: skip
-        variant, assignment, _ = decision
+        agent, decision, served, failure = record.agent, record.decision, record.served, record.failure
+        latency, ttft, usage, cost, fallback = record.latency, record.ttft, record.usage, record.cost, record.fallback
+        variant = decision.variant
         series = self._models.get((agent, variant, served))
         if series is None:
             series = self._series((agent, variant, served))
@@ -96,29 +95,28 @@ class Metrics:
             series.successes += 1
         else:
             series.outcomes[failure] += 1
-            if status != 499:
+            if record.status != 499:
                 series.errors[failure] += 1
         series.latency.observe(latency)
         if ttft >= 0:
             series.ttft.observe(ttft)
         if usage is not None:
-            prompt, completion, cached, reasoning, _ = usage
             tokens = series.tokens
-            tokens["input"] += prompt
-            tokens["output"] += completion
-            if cached or reasoning:
-                tokens["cached"] += cached
-                tokens["reasoning"] += reasoning
+            tokens["input"] += usage.prompt
+            tokens["output"] += usage.completion
+            if usage.cached or usage.reasoning:
+                tokens["cached"] += usage.cached
+                tokens["reasoning"] += usage.reasoning
         if cost:
-            if served and len(attempts) == 1:
+            if served and len(record.attempts) == 1:
                 series.cost += cost
             else:
-                self._add_costs(agent, variant, attempts)
+                self._add_costs(agent, variant, record.attempts)
         if fallback is not None:
             self._fallbacks[agent, fallback] += 1
-        self._assignments[agent, assignment] += 1
-        self.overhead.observe(latency - blocked)
-        for field in adapted:
+        self._assignments[agent, decision.assignment] += 1
+        self.overhead.observe(latency - record.blocked)
+        for field in record.adapted:
             self._adapted[agent, field] += 1
 
     def _add_costs(self, agent: str, variant: str, attempts: tuple[Attempt, ...]) -> None:

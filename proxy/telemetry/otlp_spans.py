@@ -61,15 +61,15 @@ def _spans(record: Record, trace: Trace, peers: Peers) -> list[Span]:
         start_time_unix_nano=begun,
         end_time_unix_nano=begun + int(record.latency * _NANO),
     )
-    variant, assignment, bucket = record.decision
+    decision = record.decision
     server.MergeFromString(
-        _server(method, route, record.status, record.agent, variant, assignment, record.policy_hash, record.served,
-                record.fallback, record.failure)
+        _server(method, route, record.status, record.agent, decision.variant, decision.assignment, record.policy_hash,
+                record.served, record.fallback, record.failure)
     )  # fmt: skip
     add = server.attributes.add
     add(key="splitlane.request_id").value.string_value = record.request_id
-    if bucket >= 0:
-        add(key="splitlane.bucket").value.int_value = bucket
+    if decision.bucket >= 0:
+        add(key="splitlane.bucket").value.int_value = decision.bucket
     spans = [server]
     last = len(record.attempts) - 1
     for number, attempt in enumerate(record.attempts):

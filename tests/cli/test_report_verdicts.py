@@ -5,6 +5,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,8 @@ def requests(now: float) -> Iterator[Record]:
         user = number % 160
         variant = Variant.FINETUNED if user % 4 == 0 else Variant.BASELINE
         rescued = variant is Variant.FINETUNED and number % 40 == 0
-        yield SOUND._replace(
+        yield replace(
+            SOUND,
             request_id=f"0190-{number:08d}",
             response_id=f"r-{number}",
             time=now - 3600 + number * 4,

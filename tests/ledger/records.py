@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from proxy.ids import Ids
@@ -22,7 +23,8 @@ def record(**changes: Any) -> Record:
     """A sound answer of the baseline to a user of its arm, for 0.25 dollars."""
     time = changes.get("time", NOW)
     usage = Usage(100, 50)
-    plain = SOUND._replace(
+    plain = replace(
+        SOUND,
         request_id=_ids.new(time),
         time=time,
         decision=Decision(Variant.BASELINE, Assignment.BASELINE, 7794),
@@ -35,7 +37,7 @@ def record(**changes: Any) -> Record:
         cost=0.25,
         unit="a" * 32,
     )
-    return plain._replace(**changes)
+    return replace(plain, **changes)
 
 
 @contextmanager

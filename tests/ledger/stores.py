@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,8 @@ def record(number: int, user: str = "", **changes: Any) -> Record:
     variant = changes.pop("variant", Variant.FINETUNED)
     assignment = changes.pop("assignment", Assignment(variant.value))
     bucket = changes.pop("bucket", 5 if variant is Variant.FINETUNED else 5000)
-    plain = SOUND._replace(
+    plain = replace(
+        SOUND,
         request_id=f"0190-{number:08d}",
         time=START,
         decision=Decision(variant, assignment, bucket),
@@ -61,7 +63,7 @@ def record(number: int, user: str = "", **changes: Any) -> Record:
         response_id=f"chatcmpl-{number}",
         unit=user,
     )
-    return plain._replace(**changes)
+    return replace(plain, **changes)
 
 
 def attempt(failure: Failure | None = None, usage: Usage | None = None) -> Attempt:

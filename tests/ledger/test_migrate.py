@@ -1,6 +1,7 @@
 """The tables' versions."""
 
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -73,7 +74,7 @@ def test_store_of_version_1_keeps_its_sums_and_its_stages_can_be_frozen(
         assert version_of(database) == len(MIGRATIONS)
         assert database.execute("SELECT first_time, last_time FROM stages") == [(START - 5, START)]
         assert database.execute("SELECT capped_latency - latency, capped_cost - cost, slow FROM rollups") == [(0, 0, 0)]
-        keep(database, [kept[0]._replace(request_id=new_id(START + DAY), time=START + DAY)])
+        keep(database, [replace(kept[0], request_id=new_id(START + DAY), time=START + DAY)])
         assert freeze(database, START + DAY + 1)
         assert database.execute("SELECT tau FROM stages") == [(1.89,)]
         assert database.execute("SELECT requests, slow FROM rollups") == [(201, 10)]

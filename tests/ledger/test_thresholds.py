@@ -3,6 +3,7 @@
 import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
@@ -85,7 +86,7 @@ def test_percentiles_of_the_baseline_are_frozen_and_late_is_as_good_as_early(sto
 
 
 def test_outage_of_the_baseline_is_no_measure_of_what_is_slow_or_dear(store: Database) -> None:
-    failed = [each._replace(failure=Failure.CONNECT, status=502, latency=0.001, cost=0.0) for each in some(2 * ENOUGH)]
+    failed = [replace(each, failure=Failure.CONNECT, status=502, latency=0.001, cost=0.0) for each in some(2 * ENOUGH)]
     in_batches(store, failed, "outage")
     assert not freeze(store, NOW + 1)
     in_batches(store, some(2 * ENOUGH, 2), "well")
@@ -100,7 +101,7 @@ def test_outage_of_the_baseline_is_no_measure_of_what_is_slow_or_dear(store: Dat
 def test_tau_is_the_rollouts_and_caps_are_the_stages(store: Database) -> None:
     in_batches(store, some(2 * ENOUGH, percentage=0.0), "observed")
     assert freeze(store, NOW + 1) == 1
-    in_batches(store, [each._replace(latency=each.latency * 3) for each in some(4 * ENOUGH, 2, 10.0, NOW + 60)], "ten")
+    in_batches(store, [replace(each, latency=each.latency * 3) for each in some(4 * ENOUGH, 2, 10.0, NOW + 60)], "ten")
     assert freeze(store, NOW + 61) == 1
     (_, tau, cap, _), (_, later_tau, later_cap, _) = stages(store)
     assert tau == later_tau

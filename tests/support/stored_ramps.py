@@ -86,8 +86,9 @@ class StoredBooks(Books):
             variant = Variant.FINETUNED if bucket < round(percentage * 100) else Variant.BASELINE
             model = "ft:m" if variant is Variant.FINETUNED else "m"
             first = Attempt("up", model, 200, None, 0.0, latency, None, cost)
-            failed = first._replace(status=502, failure=Failure.SERVER_ERROR)
-            yield SOUND._replace(
+            failed = replace(first, status=502, failure=Failure.SERVER_ERROR)
+            yield replace(
+                SOUND,
                 request_id=_ids.new(time),
                 time=time,
                 decision=Decision(variant, Assignment(variant.value), bucket),
@@ -96,7 +97,7 @@ class StoredBooks(Books):
                 status=200 if ok else 502,
                 failure=None if ok else Failure.SERVER_ERROR,
                 fallback=Failure.SERVER_ERROR if rescued else None,
-                attempts=(failed, first._replace(model="m")) if rescued else (first if ok else failed,),
+                attempts=(failed, replace(first, model="m")) if rescued else (first if ok else failed,),
                 latency=latency,
                 cost=cost,
                 unit=f"{person:032x}",

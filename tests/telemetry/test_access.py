@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,7 +19,8 @@ from tests.support.records import SOUND
 USAGE = Usage(19, 10, cached=8, reasoning=4)
 FAILED = Attempt("up", "ft:m", 500, Failure.SERVER_ERROR, 0.0004, 0.25, None, 0.0)
 RESCUE = Attempt("up", "m", 200, None, 0.2504, 0.5, USAGE, 0.002)
-RESCUED = SOUND._replace(
+RESCUED = replace(
+    SOUND,
     served="m",
     fallback=Failure.SERVER_ERROR,
     attempts=(FAILED, RESCUE),
@@ -28,7 +30,7 @@ RESCUED = SOUND._replace(
     unit="00" * 16,
     adapted=("seed",),
 )
-SUCCESS = RESCUED._replace(fallback=None, attempts=(RESCUE,), adapted=())
+SUCCESS = replace(RESCUED, fallback=None, attempts=(RESCUE,), adapted=())
 TOKENS = {"input": 19, "output": 10, "cached": 8, "reasoning": 4, "estimated": False}
 
 
@@ -46,7 +48,7 @@ def piped() -> Iterator[tuple[AccessLog, int, LineWriter]]:
 
 
 def with_draw(record: Record, draw: int) -> Record:
-    return record._replace(request_id=f"{record.request_id[:-8]}{draw:08x}")
+    return replace(record, request_id=f"{record.request_id[:-8]}{draw:08x}")
 
 
 UNLUCKY = with_draw(SUCCESS, 2**32 - 1)
@@ -74,7 +76,7 @@ def test_failed_and_rescued_requests_have_their_line_whatever_is_drawn(change: d
     log = AccessLog(standard_error)
     log.follow(0.01)
     assert not log.wants(UNLUCKY)
-    assert log.wants(UNLUCKY._replace(**change))
+    assert log.wants(replace(UNLUCKY, **change))
 
 
 def test_share_of_nothing_is_off() -> None:
@@ -136,7 +138,7 @@ def test_line_of_a_rescued_request_has_both_attempts_and_why() -> None:
 
 
 def test_line_of_a_request_that_nobody_could_serve_has_nulls() -> None:
-    record = SUCCESS._replace(
+    record = replace(SUCCESS,
         decision=Decision(Variant.BASELINE, Assignment.UNASSIGNED, -1),
         served="", failure=Failure.BAD_REQUEST, status=400, attempts=(), usage=None, cost=0.0, response_id="",
     )  # fmt: skip
@@ -147,7 +149,7 @@ def test_line_of_a_request_that_nobody_could_serve_has_nulls() -> None:
 
 
 def test_line_is_one_line_and_names_no_user() -> None:
-    line = line_of(RESCUED._replace(ttft=0.1, stream=True))
+    line = line_of(replace(RESCUED, ttft=0.1, stream=True))
     assert line.count(b"\n") == 1
     assert line.endswith(b"}\n")
     assert RESCUED.unit.encode() not in line

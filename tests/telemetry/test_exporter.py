@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
@@ -209,7 +210,7 @@ def test_fault_of_ours_is_logged_and_not_the_end(
 ) -> None:
     monkeypatch.setattr(module, "LAST_PAUSE", 0.05)
     with collector() as otlp, exporting(otlp.url) as exporter:
-        exporter.settle(RESCUED._replace(trace=RESCUED.trace and RESCUED.trace._replace(span="no hex")))
+        exporter.settle(replace(RESCUED, trace=RESCUED.trace and RESCUED.trace._replace(span="no hex")))
         until(lambda: "an export failed inside the proxy" in caplog.text)
         assert exporter.traces.dropped == SPANS
         exporter.settle(RESCUED)

@@ -1,6 +1,8 @@
 """The metrics of DESIGN §3.7 as a scrape reads them.  ACCEPTANCE 37 and 38 (series count)."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -59,12 +61,12 @@ def test_success_is_counted_under_who_was_assigned_and_what_answered() -> None:
 
 @pytest.mark.parametrize(("kind", "count"), [("input", 19), ("output", 10), ("cached", 8), ("reasoning", 4)])
 def test_tokens_are_counted_by_type(kind: str, count: int) -> None:
-    found = scrape([SUCCESS, SUCCESS, SUCCESS._replace(usage=None)])
+    found = scrape([SUCCESS, SUCCESS, replace(SUCCESS, usage=None)])
     assert found.total("model_tokens_total", **LABELS, type=kind) == 2 * count
 
 
 def test_rescued_request_is_a_success_of_the_assigned_variant_and_a_fallback() -> None:
-    found = scrape([SUCCESS._replace(served=BASELINE, fallback=Failure.SERVER_ERROR)])
+    found = scrape([replace(SUCCESS, served=BASELINE, fallback=Failure.SERVER_ERROR)])
     labels = {**LABELS, "model": BASELINE}
     assert found.total("model_requests_total", **labels, outcome="success") == 1
     assert found.total("model_fallbacks_total", agent="qa_agent", reason="server_error") == 1
@@ -73,27 +75,27 @@ def test_rescued_request_is_a_success_of_the_assigned_variant_and_a_fallback() -
 
 @pytest.mark.parametrize("failure", Failure)
 def test_failure_is_an_outcome_and_an_error_by_its_word(failure: Failure) -> None:
-    found = scrape([SUCCESS._replace(failure=failure, status=502, ttft=-1.0, usage=None)])
+    found = scrape([replace(SUCCESS, failure=failure, status=502, ttft=-1.0, usage=None)])
     assert found.total("model_requests_total", **LABELS, outcome=failure.value) == 1
     assert found.total("model_errors_total", **LABELS, reason=failure.value) == 1
     assert found.total("model_ttft_seconds_count") == 0
 
 
 def test_client_that_left_is_an_outcome_and_no_error() -> None:
-    found = scrape([SUCCESS._replace(failure=Failure.CLIENT_GONE, status=499)])
+    found = scrape([replace(SUCCESS, failure=Failure.CLIENT_GONE, status=499)])
     assert found.total("model_requests_total", outcome="client_gone") == 1
     assert found.total("model_errors_total") == 0
 
 
 @pytest.mark.parametrize("assignment", Assignment)
 def test_assignments_are_counted_by_how_they_came_about(assignment: Assignment) -> None:
-    found = scrape([SUCCESS._replace(decision=Decision(Variant.BASELINE, assignment, -1))])
+    found = scrape([replace(SUCCESS, decision=Decision(Variant.BASELINE, assignment, -1))])
     assert found.total("splitlane_assignments_total", variant=assignment.value) == 1
     assert found.total("model_requests_total", variant="baseline") == 1
 
 
 def test_fields_adapted_for_a_dialect_are_counted_by_name() -> None:
-    found = scrape([SUCCESS._replace(adapted=("user", "seed")), SUCCESS._replace(adapted=("user",))])
+    found = scrape([replace(SUCCESS, adapted=("user", "seed")), replace(SUCCESS, adapted=("user",))])
     assert found.total("splitlane_adapted_fields_total", agent="qa_agent", field="user") == 2
     assert found.total("splitlane_adapted_fields_total", agent="qa_agent", field="seed") == 1
 
@@ -102,7 +104,7 @@ def test_fields_adapted_for_a_dialect_are_counted_by_name() -> None:
 
 failures = st.one_of(st.none(), st.sampled_from(list(Failure)))
 records = st.builds(
-    SUCCESS._replace,
+    partial(replace, SUCCESS),
     failure=failures,
     fallback=failures,
     agent=st.sampled_from(["qa_agent", "legal_agent", "other"]),
@@ -134,7 +136,7 @@ def test_each_scrape_goes_on_from_the_one_before() -> None:
 
 
 def test_ten_thousand_unknown_models_make_one_series() -> None:
-    found = scrape([SUCCESS._replace(served=f"model-{number}") for number in range(10_000)])
+    found = scrape([replace(SUCCESS, served=f"model-{number}") for number in range(10_000)])
     assert found.total("model_requests_total", model="other") == 10_000
     assert {sample.labels["model"] for sample in found.samples if "model" in sample.labels} == {"other"}
 
@@ -142,10 +144,10 @@ def test_ten_thousand_unknown_models_make_one_series() -> None:
 def test_series_of_what_left_the_policy_stay_for_a_scrape_and_never_pile_up() -> None:
     models = {FINETUNED}
     metrics = Metrics(lambda: frozenset(models), lambda: ())
-    rescued = SUCCESS._replace(fallback=Failure.RESET, adapted=("seed",))
+    rescued = replace(SUCCESS, fallback=Failure.RESET, adapted=("seed",))
     for number in range(5_000):
         models = {f"model-{number}"}
-        metrics.settle(rescued._replace(agent=f"agent-{number}", served=f"model-{number}"))
+        metrics.settle(replace(rescued, agent=f"agent-{number}", served=f"model-{number}"))
         metrics.settle(rescued)
         metrics.keep({"qa_agent"}, {FINETUNED})
         if number == GONE_KEPT - 1:
@@ -185,7 +187,7 @@ EXPECTED = {
 
 @pytest.mark.parametrize("name", list(EXPECTED))
 def test_metric_has_its_labels_and_a_help_text(name: str) -> None:
-    found = scrape([SUCCESS._replace(failure=Failure.RESET, fallback=Failure.RESET, adapted=("user",))])
+    found = scrape([replace(SUCCESS, failure=Failure.RESET, fallback=Failure.RESET, adapted=("user",))])
     (family,) = [family for family in found.families if family.name == name]
     assert {label for sample in family.samples for label in sample.labels} - {"le"} == EXPECTED[name]
     assert family.documentation.endswith(".")

@@ -1,6 +1,7 @@
 """The counters as a collector gets them: names, types, units and labels of DESIGN §3.7."""
 
 import threading
+from dataclasses import replace
 
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality, Metric
@@ -35,10 +36,10 @@ def exported(metrics: Metrics) -> dict[str, Metric]:
 
 def counted() -> Metrics:
     metrics = Metrics(lambda: KNOWN, lambda: ())
-    metrics.settle(SUCCESS._replace(attempts=(Attempt("up", FINETUNED, 200, None, 0.0, 1.0, None, 0.002),)))
-    metrics.settle(SUCCESS._replace(latency=3.0, ttft=-1.0))
-    metrics.settle(SUCCESS._replace(failure=Failure.RESET, status=502, served="", usage=None, cost=0.0))
-    metrics.settle(SUCCESS._replace(fallback=Failure.RATE_LIMITED))
+    metrics.settle(replace(SUCCESS, attempts=(Attempt("up", FINETUNED, 200, None, 0.0, 1.0, None, 0.002),)))
+    metrics.settle(replace(SUCCESS, latency=3.0, ttft=-1.0))
+    metrics.settle(replace(SUCCESS, failure=Failure.RESET, status=502, served="", usage=None, cost=0.0))
+    metrics.settle(replace(SUCCESS, fallback=Failure.RATE_LIMITED))
     return metrics
 
 
@@ -116,8 +117,8 @@ def test_export_while_the_loop_counts_on_is_whole() -> None:
         while not ended.is_set():
             number += 1
             agent = f"agent-{number % 50}"
-            metrics.settle(SUCCESS._replace(agent=agent, failure=list(Failure)[number % len(Failure)]))
-            metrics.settle(SUCCESS._replace(agent=agent, fallback=Failure.RESET))
+            metrics.settle(replace(SUCCESS, agent=agent, failure=list(Failure)[number % len(Failure)]))
+            metrics.settle(replace(SUCCESS, agent=agent, fallback=Failure.RESET))
 
     thread = threading.Thread(target=count)
     thread.start()

@@ -1,5 +1,6 @@
 """A record as spans: who is whose parent, when, and with which attributes."""
 
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import given
@@ -17,8 +18,14 @@ from tests.telemetry.test_metrics import BASELINE, FINETUNED
 TRACE = Trace("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", "1111111111111111", 1, "POST")
 FAILED = Attempt("up", FINETUNED, 429, Failure.RATE_LIMITED, 0.25, 0.25, None, 0.0, "2222222222222222")
 SERVED = Attempt("far", BASELINE, 200, None, 0.5, 0.625, Usage(19, 10, 8, 4), 0.002, "3333333333333333")
-RESCUED = SUCCESS._replace(
-    trace=TRACE, attempts=(FAILED, SERVED), served=BASELINE, fallback=Failure.RATE_LIMITED, ttft=0.75, stream=True
+RESCUED = replace(
+    SUCCESS,
+    trace=TRACE,
+    attempts=(FAILED, SERVED),
+    served=BASELINE,
+    fallback=Failure.RATE_LIMITED,
+    ttft=0.75,
+    stream=True,
 )
 PEERS = Peers({"up": Peer("ft.example", 443, "mistral_ai"), "far": Peer("::1", 8000, "openai")}, {})
 
@@ -46,7 +53,7 @@ def test_attempts_are_children_of_the_request_and_that_of_its_caller() -> None:
 
 
 def test_request_without_a_caller_is_a_root() -> None:
-    server, *_ = spans_of(RESCUED._replace(trace=TRACE._replace(parent="")))
+    server, *_ = spans_of(replace(RESCUED, trace=TRACE._replace(parent="")))
     assert server.parent_span_id == b""
     assert server.flags == 0x101
 
@@ -113,16 +120,16 @@ def test_attempt_that_served_has_the_conventions_usage() -> None:
 
 
 def test_request_that_failed_is_an_error() -> None:
-    (server,) = spans_of(RESCUED._replace(failure=Failure.OVERLOAD, status=503, attempts=(), served=""))
+    (server,) = spans_of(replace(RESCUED, failure=Failure.OVERLOAD, status=503, attempts=(), served=""))
     assert server.status.code == Status.STATUS_CODE_ERROR
     assert plain(server.attributes)["error.type"] == "overload"
 
 
 def test_passed_through_request_has_no_route_and_no_model() -> None:
-    attempt = SERVED._replace(model="", usage=None, cost=0.0)
+    attempt = replace(SERVED, model="", usage=None, cost=0.0)
     unassigned = Decision(Variant.BASELINE, Assignment.UNASSIGNED, -1)
-    record = SUCCESS._replace(
-        route="passthrough", trace=TRACE._replace(method="PROPFIND"), attempts=(attempt,), decision=unassigned
+    record = replace(
+        SUCCESS, route="passthrough", trace=TRACE._replace(method="PROPFIND"), attempts=(attempt,), decision=unassigned
     )
     server, client = spans_of(record)
     assert (server.name, client.name) == ("_OTHER", "_OTHER")
@@ -131,11 +138,11 @@ def test_passed_through_request_has_no_route_and_no_model() -> None:
 
 
 def test_upstream_that_left_the_policy_has_no_address() -> None:
-    _, client = spans_of(RESCUED._replace(attempts=(SERVED._replace(upstream="gone"),)))
+    _, client = spans_of(replace(RESCUED, attempts=(replace(SERVED, upstream="gone"),)))
     assert not {"server.address", "gen_ai.provider.name"} & plain(client.attributes).keys()
 
 
-@given(st.lists(st.sampled_from([RESCUED, SUCCESS._replace(trace=TRACE)]), max_size=20))
+@given(st.lists(st.sampled_from([RESCUED, replace(SUCCESS, trace=TRACE)]), max_size=20))
 def test_any_number_of_records_is_exported_in_order(records: list[Any]) -> None:
     names = [span.name for span in spans_of(*records)]
     assert names.count("POST /v1/chat/completions") == len(records)

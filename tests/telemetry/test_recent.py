@@ -1,5 +1,7 @@
 """The last five minutes of an agent, from counters."""
 
+from dataclasses import replace
+
 import pytest
 
 from proxy.telemetry.metrics import LATENCY_BUCKETS, Metrics
@@ -25,9 +27,9 @@ def test_requests_failures_and_rescues_are_told_apart() -> None:
     metrics, recent = watched()
     for record in (
         SOUND,
-        SOUND._replace(served="m", fallback=Failure.SERVER_ERROR),
-        SOUND._replace(served="", fallback=Failure.RESET, failure=Failure.CONNECT, status=502),
-        SOUND._replace(failure=Failure.STREAM_TRUNCATED),
+        replace(SOUND, served="m", fallback=Failure.SERVER_ERROR),
+        replace(SOUND, served="", fallback=Failure.RESET, failure=Failure.CONNECT, status=502),
+        replace(SOUND, failure=Failure.STREAM_TRUNCATED),
     ):
         metrics.settle(record)
     outcomes = recent.outcomes()[KEY]
@@ -40,7 +42,7 @@ def test_requests_failures_and_rescues_are_told_apart() -> None:
 def test_what_is_not_the_models_fault_is_no_failure(failure: str) -> None:
     metrics, recent = watched()
     status = 499 if failure == "client_gone" else 400
-    metrics.settle(SOUND._replace(failure=Failure(failure), status=status))
+    metrics.settle(replace(SOUND, failure=Failure(failure), status=status))
     outcomes = recent.outcomes()[KEY]
     assert (outcomes.requests, outcomes.failed) == (1, 0)
 
@@ -48,13 +50,13 @@ def test_what_is_not_the_models_fault_is_no_failure(failure: str) -> None:
 @pytest.mark.parametrize("reason", ["brake", "breaker_open", "budget"])
 def test_fine_tune_that_was_not_asked_was_not_rescued(reason: str) -> None:
     metrics, recent = watched()
-    metrics.settle(SOUND._replace(served="m", fallback=Failure(reason)))
+    metrics.settle(replace(SOUND, served="m", fallback=Failure(reason)))
     assert recent.outcomes()[KEY].rescued == 0
 
 
 def test_what_is_long_ago_is_forgotten() -> None:
     metrics, recent = watched()
-    metrics.settle(SOUND._replace(failure=Failure.RESET, status=502))
+    metrics.settle(replace(SOUND, failure=Failure.RESET, status=502))
     for number in range(1, LOOKS + 1):
         recent.look(1000.0 + number * EVERY)
         assert recent.outcomes()[KEY].requests == 1
@@ -73,7 +75,7 @@ def test_looks_that_come_more_often_count_no_time() -> None:
 def test_variants_models_are_added_up() -> None:
     metrics, recent = watched()
     metrics.settle(SOUND)
-    metrics.settle(SOUND._replace(served="m", latency=100.0))
+    metrics.settle(replace(SOUND, served="m", latency=100.0))
     outcomes = recent.outcomes()[KEY]
     assert outcomes.requests == 2
     assert outcomes.p95 is not None

@@ -57,4 +57,7 @@ details = st.one_of(counts, st.dictionaries(st.sampled_from(["cached_tokens", "r
 def test_counts_are_whole_and_never_negative(usage: dict[str, object]) -> None:
     found = read_usage(json.loads(json.dumps({"usage": usage})))
     assert found is not None
-    assert all(isinstance(count, int) and count >= 0 for count in found[:4])
+    assert all(
+        isinstance(count, int) and count >= 0
+        for count in (found.prompt, found.completion, found.cached, found.reasoning)
+    )

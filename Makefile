@@ -1,13 +1,13 @@
 # make demo: the main job on the embedded stub, with the real OpenAI SDK as the client.
 # make test: lint, types and every test.  Both set up from nothing, and run the checkout as it is.
-# make test-compiled, make bench, make bench-features: the same on an installed wheel, whose request path is compiled.
+# make test-compiled, make bench, make bench-…: the same on an installed wheel, whose request path is compiled.
 PYTHON   ?= python3
 VENV     ?= .venv
 BIN      := $(VENV)/bin
 COMPILED := $(VENV)-compiled
 PACKAGED := pyproject.toml hatch_build.py $(shell find proxy policies -name '*.py' -o -name '*.yaml' -o -name '*.json' -o -path '*/page/*.*')
 
-.PHONY: demo test test-compiled lint lock rehearse bench bench-features bench-experiment clean
+.PHONY: demo test test-compiled lint lock rehearse bench bench-features bench-check bench-experiment clean
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -52,6 +52,10 @@ bench: $(COMPILED)/.ready
 
 bench-features: $(COMPILED)/.ready
 	$(COMPILED)/bin/python -m bench features
+
+# Has the request path become slower than bench/floors.json says?
+bench-check: $(COMPILED)/.ready
+	$(COMPILED)/bin/python -m bench.check
 
 bench-experiment: $(VENV)/.ready
 	$(BIN)/python -m bench.experiment

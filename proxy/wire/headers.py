@@ -7,7 +7,7 @@ spelling and its place.  A block is such fields as they stand in a message, each
 import re
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
-from typing import NamedTuple
+from dataclasses import dataclass
 
 Field = tuple[bytes, bytes]
 
@@ -50,12 +50,18 @@ _REMEMBERED = 512
 _EDGES = b" \t"
 
 
-class RequestHeaders(NamedTuple):
+@dataclass(init=False)
+class RequestHeaders:
     """A request's fields, sorted by what becomes of them."""
 
     passed: bytes  # the block that goes to every upstream
     read: dict[bytes, bytes]  # by lower-case name: the first of each, save those that are joined
     hosts: int  # how many Host fields there were
+
+    def __init__(self, passed: bytes, read: dict[bytes, bytes], hosts: int) -> None:
+        self.passed = passed
+        self.read = read
+        self.hosts = hosts
 
 
 NO_HEADERS = RequestHeaders(b"", {}, 0)

@@ -78,8 +78,8 @@ class ClientConnection(asyncio.Protocol):
     """A client's connection.  The httptools parser calls the methods named like its callbacks."""
 
     __slots__ = (
-        "_arriving", "_broken", "_deaf", "_dog", "_fields", "_head", "_heading", "_lingering", "_loop", "_parser",
-        "_paused", "_request", "_stalled", "_task", "_unsent", "_url", "_waiting", "_wake", "listener",
+        "_arriving", "_broken", "_deaf", "_dog", "_fields", "_fresh", "_head", "_heading", "_lingering", "_loop",
+        "_parser", "_paused", "_request", "_stalled", "_task", "_unsent", "_url", "_waiting", "_wake", "listener",
         "source", "stopping", "transport",
     )  # fmt: skip
 
@@ -90,6 +90,7 @@ class ClientConnection(asyncio.Protocol):
         self._dog = Watchdog(listener.loop, self._expired)
         self._url = b""
         self._fields: list[Field] = []
+        self._fresh = True  # no head has come yet
         self._heading = False  # a head has begun and is not complete
         self._head = 0  # bytes read since it began
         self._arriving: ClientRequest | None = None  # whose body is not complete
@@ -183,8 +184,11 @@ class ClientConnection(asyncio.Protocol):
         self._url, self._fields = b"", []
         self._heading = False
         self._head = 0
-        if not parser.should_keep_alive():
-            request.keep = False
+        keep = parser.should_keep_alive()
+        if self._fresh or not keep:
+            # Not asked of each request, as it costs a string: a client speaks one version.
+            self._fresh = False
+            request.keep = keep
             if parser.get_http_version() not in ("1.0", "1.1"):
                 raise httptools.HttpParserError("version")
         self._arriving = request

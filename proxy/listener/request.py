@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ log = logging.getLogger("splitlane.listener")
 
 _STATUS_LINE = {status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus}
 _METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
+_ABSOLUTE = re.compile(rb"https?://[^/?#]+((?:[/?].*)?)", re.IGNORECASE)
 _NO_BODY = frozenset({204, 304})
 _BAD_BODY = Refusal(bad_request("the request's body is not valid HTTP/1.1"), Failure.BAD_REQUEST)
 _TARGET = bad_request("the request target must be a path")
@@ -51,11 +53,11 @@ class ClientRequest:
             return _METHOD
         if not self.target.startswith(b"/"):
             # Absolute form (RFC 9112 §3.2.2): its host is not looked at, the upstream is the policy's.
-            scheme, mark, rest = self.target.partition(b"://")
-            slash = rest.find(b"/")
-            if scheme.lower() not in (b"http", b"https") or not mark or slash < 0:
+            absolute = _ABSOLUTE.fullmatch(self.target)
+            if absolute is None:
                 return _TARGET
-            self.target = rest[slash:]
+            path = absolute[1]
+            self.target = path if path.startswith(b"/") else b"/" + path
         return None
 
     # --- Client -------------------------------------------------------------------------------

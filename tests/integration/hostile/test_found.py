@@ -27,3 +27,23 @@ async def test_other_version_is_refused_though_it_keeps_its_connection_alive(ver
     sent, got = await all_of(b"GET /x%b\r\n" % version + KEPT)
     assert sent == []
     assert got.startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [
+        (b"http://b", b"/"),
+        (b"http://b?a=/c", b"/?a=/c"),
+        (b"HTTPS://b:1?", b"/?"),
+        (b"http://b/c?d=http://e/f", b"/c?d=http://e/f"),
+        (b"http:///c", None),
+        (b"http://?c", None),
+        (b"http://b#/c", None),
+        (b"httpx://b/c", None),
+    ],
+)
+async def test_absolute_target_gives_the_path_and_query_that_it_has(target: bytes, path: bytes | None) -> None:
+    """RFC 9112 §3.2.2; an empty host is none: RFC 9110 §4.2.1."""
+    sent, got = await all_of(b"GET %b HTTP/1.1\r\nHost: b\r\nConnection: close\r\n\r\n" % target)
+    assert [each.split(b" ")[1] for each in sent] == ([] if path is None else [path])
+    assert got.startswith(b"HTTP/1.1 400 " if path is None else b"HTTP/1.1 200 ")

@@ -168,6 +168,8 @@ class ClientConnection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._heading = self._arriving is None
+        if self._heading and (self._waiting or self._request is not None):
+            self._keep_version()
 
     def on_url(self, url: bytes) -> None:
         self._url += url
@@ -274,7 +276,7 @@ class ClientConnection(asyncio.Protocol):
 
     @property
     def http_10(self) -> bool:
-        """Whether the client speaks HTTP/1.0: asked only where it matters, as it costs a string."""
+        """Whether what was read last is HTTP/1.0: asked only where it matters, as it costs a string."""
         return self._parser.get_http_version() == "1.0"
 
     def resume_reading(self) -> None:
@@ -319,6 +321,12 @@ class ClientConnection(asyncio.Protocol):
         else:
             log.warning("refused a malformed request")
 
+    def _keep_version(self) -> None:
+        """The parser is about to forget the version of the request before, which is not answered yet."""
+        request = self._waiting[-1] if self._waiting else self._request
+        if request is not None and request.old is None:
+            request.old = self._parser.get_http_version() == "1.0"
+
     def _decline_upgrade(self, rest: bytes) -> None:
         """Serve a request that asks for another protocol as if it did not, and as the last one.
 
@@ -336,6 +344,7 @@ class ClientConnection(asyncio.Protocol):
         ]
         if not framing or request.method == b"CONNECT":
             return
+        self._keep_version()
         request.whole = False
         self._arriving = request
         self._parser = httptools.HttpRequestParser(self)

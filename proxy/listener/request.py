@@ -36,6 +36,7 @@ class ClientRequest:
     cut = False  # the response stays incomplete
     whole = False  # the body has arrived
     broken: Refusal | None = None  # why the body will never be whole
+    old: bool | None = None  # whether it is HTTP/1.0; None: the parser still knows
     size = 0  # bytes of the body that wait to be read
     _chunked = False
     _timed = False  # the body's time limit runs
@@ -64,7 +65,7 @@ class ClientRequest:
 
     @property
     def http_10(self) -> bool:
-        return self.connection.http_10
+        return self.connection.http_10 if self.old is None else self.old
 
     @property
     def stopping(self) -> bool:

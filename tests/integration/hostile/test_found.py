@@ -5,14 +5,14 @@ import pytest
 from tests.integration.asking import ANSWER
 from tests.support.lane import policy_of, running
 from tests.support.raw_client import RawClient
-from tests.support.raw_upstream import RawUpstream, Read, Send
+from tests.support.raw_upstream import Action, Pause, RawUpstream, Read, Send
 
 KEPT = b"Host: a\r\nConnection: keep-alive\r\n\r\n"
 
 
-async def all_of(data: bytes, upstream_answer: bytes = ANSWER) -> tuple[list[bytes], bytes]:
+async def all_of(data: bytes, *answering: Action) -> tuple[list[bytes], bytes]:
     """What the upstream and the client have got, once the proxy has closed."""
-    async with RawUpstream([Read(), Send(upstream_answer)]) as up, running(policy_of(up.url)) as lane:
+    async with RawUpstream([Read(), *(answering or [Send(ANSWER)])]) as up, running(policy_of(up.url)) as lane:
         async with RawClient(lane.host, lane.port) as client:
             await client.send(data)
             got = b""
@@ -47,3 +47,29 @@ async def test_absolute_target_gives_the_path_and_query_that_it_has(target: byte
     sent, got = await all_of(b"GET %b HTTP/1.1\r\nHost: b\r\nConnection: close\r\n\r\n" % target)
     assert [each.split(b" ")[1] for each in sent] == ([] if path is None else [path])
     assert got.startswith(b"HTTP/1.1 400 " if path is None else b"HTTP/1.1 200 ")
+
+
+SLOWLY = (  # so that the answer is begun before its length is known
+    Send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"),
+    Pause(0.02),
+    Send(b"2\r\nhi\r\n0\r\n\r\n"),
+)
+UPGRADE = b"Connection: keep-alive, Upgrade\r\nUpgrade: h2c\r\nContent-Length: 2\r\n"
+
+
+@pytest.mark.parametrize("fields", [b"Connection: keep-alive\r\n", UPGRADE], ids=["keep-alive", "upgrade"])
+async def test_answer_to_http_1_0_is_never_chunked_whatever_is_sent_behind_it(fields: bytes) -> None:
+    """RFC 9112 §6.1: the version is the request's own, not that of the one that was read last."""
+    body = b"{}" if b"Length" in fields else b""
+    data = b"POST /v1/files HTTP/1.0\r\nHost: a\r\n%b\r\n%b" % (fields, body)
+    sent, got = await all_of(data + b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n", *SLOWLY)
+    assert len(sent) == 1
+    assert b"chunked" not in got
+    assert got.endswith(b"\r\n\r\nhi")
+
+
+async def test_answer_to_http_1_1_is_whole_though_http_1_0_is_sent_behind_it() -> None:
+    sent, got = await all_of(b"GET /a HTTP/1.1\r\nHost: a\r\n\r\nGET /b HTTP/1.0\r\n\r\n", *SLOWLY)
+    assert len(sent) == 2
+    assert got.count(b"HTTP/1.1 200 ") == 2
+    assert got.count(b"chunked") == 1

@@ -137,10 +137,11 @@ class Exchange:
         if headers.hosts != 1 and not (headers.hosts == 0 and client.http_10):
             log.warning("refused a request without exactly one Host")
             raise Refusal(_HOST, Failure.BAD_REQUEST)
-        if (coding := headers.read.get(b"transfer-encoding")) is not None and coding.strip().lower() != b"chunked":
+        coding = headers.read.get(b"transfer-encoding")
+        if coding is not None and (coding.strip().lower() != b"chunked" or client.http_10):
             # Where such a body ends is a matter of opinion: nothing behind it is read.
             client.keep = False
-            log.warning("refused a request with a transfer coding other than `chunked`")
+            log.warning("refused a request with a transfer coding other than `chunked`, or in HTTP/1.0")
             raise Refusal(_CODING, Failure.BAD_REQUEST)
         path = client.target
         if path == CHAT and client.method == b"POST":

@@ -8,7 +8,7 @@ BODY = b'{"model":"zq"}'
 HIDDEN = b"GET /hidden HTTP/1.1\r\nHost: a\r\n\r\n"  # a request inside another one's body
 
 # One of each kind of byte that a grammar tells apart, and all that end or hide a line.
-BYTES = [bytes([each]) for each in b"\x00\x01\x08\t\n\x0b\x0c\r\x1b\x1f \x7f\x80\x85\xa0\xff\"#(),:;=\\_@0"] + [b"\r\n"]
+BYTES = [bytes([each]) for each in b'\x00\x01\x08\t\n\x0b\x0c\r\x1b\x1f \x7f\x80\x85\xa0\xff"#(),:;=\\_@0'] + [b"\r\n"]
 
 LENGTHS = [
     b"14", b"0014", b" 14", b"14 ", b"\t14\t", b"0" * 40 + b"14", b"+14", b"-14", b"-0", b"0x0e", b"0xe", b"e", b"14.0",
@@ -85,7 +85,13 @@ def chunk_bodies(body: bytes = BODY) -> Iterator[bytes]:
     for trailer in TRAILERS:
         yield b"e\r\n%b\r\n0\r\n%b\r\n" % (body, trailer)
         yield b"e\r\n%b\r\n000;a=b\r\n%b\r\n" % (body, trailer)
-    for each in (b"e\r\n%b!\r\n0\r\n\r\n", b"e\r\n\r\n%b\r\n0\r\n\r\n", b"0\r\n\r\n%b", b"e\r\n%b\r\n", b"e\r\n%b\r\n00000\r\n\r\n"):
+    for each in (
+        b"e\r\n%b!\r\n0\r\n\r\n",
+        b"e\r\n\r\n%b\r\n0\r\n\r\n",
+        b"0\r\n\r\n%b",
+        b"e\r\n%b\r\n",
+        b"e\r\n%b\r\n00000\r\n\r\n",
+    ):
         yield each % body
     yield b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"
 

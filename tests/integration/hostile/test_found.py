@@ -73,3 +73,14 @@ async def test_answer_to_http_1_1_is_whole_though_http_1_0_is_sent_behind_it() -
     assert len(sent) == 2
     assert got.count(b"HTTP/1.1 200 ") == 2
     assert got.count(b"chunked") == 1
+
+
+@pytest.mark.parametrize("target", [b"/v1/chat/completions", b"/v1/files"])
+@pytest.mark.parametrize("connection", [b"keep-alive", b"close"])
+async def test_chunked_request_of_http_1_0_is_refused_and_the_last(target: bytes, connection: bytes) -> None:
+    """RFC 9112 §6.1: whoever knows HTTP/1.0 only, reads its body as the next request."""
+    head = b"POST %b HTTP/1.0\r\nHost: a\r\nConnection: %b\r\nTransfer-Encoding: chunked\r\n\r\n" % (target, connection)
+    sent, got = await all_of(head + b"2\r\n{}\r\n0\r\n\r\n" + b"GET /next HTTP/1.1\r\n" + KEPT)
+    assert sent == []
+    assert got.startswith(b"HTTP/1.1 400 ")
+    assert got.count(b"HTTP/1.1 ") == 1

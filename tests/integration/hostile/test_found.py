@@ -84,3 +84,15 @@ async def test_chunked_request_of_http_1_0_is_refused_and_the_last(target: bytes
     assert sent == []
     assert got.startswith(b"HTTP/1.1 400 ")
     assert got.count(b"HTTP/1.1 ") == 1
+
+
+@pytest.mark.parametrize(
+    "host", [b"a b", b"a, b", b"a/b", b"u@a", b"a?b", b"a:b", b"[::1", b"::1", b"\xe9", b"%zz", b"http://a"]
+)
+async def test_host_that_is_none_is_refused_and_the_request_behind_it_is_not(host: bytes) -> None:
+    """RFC 9112 §3.2 asks for a 400; the length of the request is beyond doubt."""
+    last = b"GET /b HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    sent, got = await all_of(b"GET /a HTTP/1.1\r\nHost: %b\r\n\r\n" % host + last)
+    assert [each.split(b" ")[1] for each in sent] == [b"/b"]
+    assert got.startswith(b"HTTP/1.1 400 ")
+    assert got.count(b"HTTP/1.1 ") == 2

@@ -314,8 +314,11 @@ class ClientConnection(asyncio.Protocol):
         """What came is no HTTP: answer what was whole before it, then that, then close."""
         if self._broken is not None:
             return
-        self._broken = answer
         self._deaf = True
+        last = self._waiting[-1] if self._waiting else self._request
+        if last is not None and not last.keep and self._arriving is None:
+            return  # it came behind the connection's last request, and is nobody's
+        self._broken = answer
         if self._arriving is not None:
             self._arriving.break_off()
         else:

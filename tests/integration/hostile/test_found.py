@@ -1,5 +1,7 @@
 """What the generated messages have found, each by name."""
 
+import logging
+
 import pytest
 
 from tests.integration.asking import ANSWER
@@ -96,3 +98,17 @@ async def test_host_that_is_none_is_refused_and_the_request_behind_it_is_not(hos
     assert [each.split(b" ")[1] for each in sent] == [b"/b"]
     assert got.startswith(b"HTTP/1.1 400 ")
     assert got.count(b"HTTP/1.1 ") == 2
+
+
+@pytest.mark.parametrize("behind", [b"GET /b HTTP/1.1\r\nHost: a\r\n\r\n", b"\x00"])
+@pytest.mark.parametrize(
+    "head", [b"GET /a HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", b"GET /a HTTP/1.0\r\n\r\n"]
+)
+async def test_bytes_behind_the_last_request_are_not_told_as_a_refused_one(
+    head: bytes, behind: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    sent, got = await all_of(head + behind)
+    assert len(sent) == got.count(b"HTTP/1.1 ") == 1
+    assert got.startswith(b"HTTP/1.1 200 ")
+    assert caplog.messages == []

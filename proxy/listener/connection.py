@@ -18,7 +18,6 @@ from typing import cast
 
 import httptools
 
-from proxy.exchange.call import Refusal
 from proxy.exchange.client import Client, Source
 from proxy.listener.request import ClientRequest
 from proxy.outbox import Outbox
@@ -27,7 +26,6 @@ from proxy.tasks import spawn
 from proxy.watchdog import NEVER, Watchdog
 from proxy.wire.errors import ErrorAnswer, bad_request
 from proxy.wire.headers import Field
-from proxy.words import Failure
 
 log = logging.getLogger("splitlane.listener")
 
@@ -47,7 +45,7 @@ _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, for no time at all
 _MALFORMED = bad_request("the request is not valid HTTP/1.1")
 _HEAD_TOO_LARGE = bad_request("the request's head is too large", "head_too_large", 431)
 _SLOW_HEAD = bad_request("the request's head took too long", "request_timeout", 408)
-_SLOW_BODY = Refusal(bad_request("the request's body took too long", "request_timeout", 408), Failure.BAD_REQUEST)
+_SLOW_BODY = bad_request("the request's body took too long", "request_timeout", 408)
 
 
 class Listener:

@@ -23,7 +23,7 @@ _STATUS_LINE = {status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phra
 _METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
 _ABSOLUTE = re.compile(rb"https?://[^/?#]+((?:[/?].*)?)", re.IGNORECASE)
 _NO_BODY = frozenset({204, 304})
-_BAD_BODY = Refusal(bad_request("the request's body is not valid HTTP/1.1"), Failure.BAD_REQUEST)
+_BAD_BODY = bad_request("the request's body is not valid HTTP/1.1")
 _TARGET = bad_request("the request target must be a path")
 _METHOD = bad_request("the method is not supported", status=405)
 
@@ -35,7 +35,7 @@ class ClientRequest:
     started = False
     cut = False  # the response stays incomplete
     whole = False  # the body has arrived
-    broken: Refusal | None = None  # why the body will never be whole
+    broken: ErrorAnswer | None = None  # why the body will never be whole
     old: bool | None = None  # whether it is HTTP/1.0; None: the parser still knows
     size = 0  # bytes of the body that wait to be read
     _chunked = False
@@ -88,8 +88,9 @@ class ClientRequest:
     async def body_chunk(self) -> bytes:
         while not self.pieces:
             if self.broken is not None:
-                log.warning("refused a request's body: %s", self.broken)
-                raise self.broken
+                log.warning("refused a request's body: %s", self.broken.message)
+                # A new one each time: an exception keeps the frames that it has passed, and all that is in them.
+                raise Refusal(self.broken, Failure.BAD_REQUEST)
             if self.whole:
                 self.connection.end_body_time()
                 return b""
@@ -167,7 +168,7 @@ class ClientRequest:
         self.pieces.append(data)
         self.size += len(data)
 
-    def break_off(self, why: Refusal = _BAD_BODY) -> None:
+    def break_off(self, why: ErrorAnswer = _BAD_BODY) -> None:
         """The rest of the body will not come."""
         self.broken = why
         self.keep = False

@@ -1,9 +1,11 @@
 """What the generated messages have found, each by name."""
 
+import gc
 import logging
 
 import pytest
 
+from proxy.listener.request import ClientRequest
 from tests.integration.asking import ANSWER
 from tests.support.lane import policy_of, running
 from tests.support.raw_client import RawClient
@@ -112,3 +114,17 @@ async def test_bytes_behind_the_last_request_are_not_told_as_a_refused_one(
     assert len(sent) == got.count(b"HTTP/1.1 ") == 1
     assert got.startswith(b"HTTP/1.1 200 ")
     assert caplog.messages == []
+
+
+BAD_CHUNK = b"POST /v1/files HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n"
+
+
+async def test_refused_bodies_leave_nothing_in_memory() -> None:
+    async with RawUpstream([Read(), Send(ANSWER)]) as up, running(policy_of(up.url)) as lane:
+        for _ in range(20):
+            async with RawClient(lane.host, lane.port) as client:
+                await client.send(BAD_CHUNK)
+                assert (await client.read_response()).status == 400
+        await lane.idle()
+        gc.collect()
+        assert sum(isinstance(each, ClientRequest) for each in gc.get_objects()) < 5

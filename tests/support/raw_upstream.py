@@ -171,11 +171,11 @@ class RawConnection(asyncio.Protocol):
                     self._transport.write(data[start : start + size] if size else data)
                     await self._writable.wait()
             case Answer(to):
-                data = to(self.requests[-1])
-                if data is None:
+                answer = to(self.requests[-1])
+                if answer is None:
                     self.close()
                     return False
-                self._transport.write(data)
+                self._transport.write(answer)
                 await self._writable.wait()
             case Pause(seconds):
                 await asyncio.sleep(seconds)

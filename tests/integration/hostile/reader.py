@@ -1,7 +1,8 @@
 """A strict reader of HTTP/1.1, written from RFC 9110 and 9112 and nothing else: what our parser is compared with.
 
 It knows one way to read a message.  Whatever else it meets, it names the rule that is broken, and stops: `RULES` says
-of each where it stands, and whether the RFC wants it refused.  Slow and simple on purpose; no code of `proxy` is used.
+of each where it stands, and whether the RFC wants it refused.  `LENIENT` are the few that llhttp bends, where nothing
+depends on it: the reader bends them, too.  Slow and simple on purpose; no code of `proxy` is used.
 """
 
 import re
@@ -10,8 +11,9 @@ from typing import NamedTuple
 MAX_HEAD = 64 * 1024
 METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
 
-# What is refused: MUST says the RFC wants it so, MAY that it leaves the choice, and refusing is ours.
-MUST, MAY = "must", "may"
+# What is refused: MUST says the RFC wants it so, MAY that it leaves the choice, and refusing is ours; SOUND that it
+# would have it served, and llhttp does not.
+MUST, MAY, SOUND = "must", "may", "sound"
 RULES: dict[str, tuple[str, str]] = {
     "request line": ("9112 §3", MUST),  # SHOULD, and 400 is what it names
     "version": ("9112 §2.3", MAY),  # of another major version 505 is proposed; a higher minor one may be served
@@ -38,18 +40,29 @@ RULES: dict[str, tuple[str, str]] = {
     "space in a chunk's line": ("9112 §7.1.1", MAY),
     "chunk end": ("9112 §7.1", MUST),
     "trailer": ("9112 §7.1.2", MUST),
+    "trailer that frames": ("9110 §6.5.1", MAY),  # nobody may send it
+    "tab behind a coding": ("9112 §5", SOUND),
     # of responses
     "status line": ("9112 §4", MUST),
     "switched protocols": ("9110 §15.2.2", MUST),  # nobody asked
 }
 
+# What is served though a rule is broken, and why that harms nobody.
+LENIENT = {
+    "spaces in the request line": "9112 §3 allows it; the upstream gets one space",
+    "RTSP/1.1 and RTSP/1.0": "llhttp reads them as HTTP/1.1 and HTTP/1.0; so does the upstream, who gets HTTP/1.1",
+    "lone CR or LF before a request line": "9112 §2.2 allows LF; there is no line that a CR could hide",
+    "empty parts of a chunk's extension": "extensions end here, and the line's end is not in doubt",
+    "HTTP/1.0 with `close` and `keep-alive`": "kept, where it should close; both sides know the requests' ends",
+}
+
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_REQUEST_LINE = re.compile(rb"(%b) ([^\x00-\x20\x7f]+) HTTP/([0-9])\.([0-9])" % _TOKEN)
+_REQUEST_LINE = re.compile(rb"(%b) +([\x21-\x7e]+) +(?:HTTP|RTSP)/([0-9])\.([0-9])" % _TOKEN)
 _STATUS_LINE = re.compile(rb"HTTP/([0-9])\.([0-9]) ([0-9]{3})(?: ([\t\x20-\x7e\x80-\xff]*))?")
 _NAME = re.compile(_TOKEN)
 _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 _QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"'
-_EXTENSIONS = re.compile(rb"(?:;%b(?:=(?:%b|%b))?)*" % (_TOKEN, _TOKEN, _QUOTED))
+_EXTENSIONS = re.compile(rb"(?:;(?:%b)?(?:=(?:%b|%b)?)?)*" % (_TOKEN, _TOKEN, _QUOTED))
 _SPACED_EXTENSIONS = re.compile(
     rb"[ \t]*(?:[ \t]*;[ \t]*%b(?:[ \t]*=[ \t]*(?:%b|%b))?)*[ \t]*" % (_TOKEN, _TOKEN, _QUOTED)
 )
@@ -57,7 +70,7 @@ _HOST = re.compile(
     rb"(?:\[[0-9A-Fa-f:.]+\]|\[v[0-9A-Fa-f]+\.[!$&'()*+,;=:\-._~0-9A-Za-z]+\]"
     rb"|(?:[!$&'()*+,;=\-._~0-9A-Za-z]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?"
 )
-_ABSOLUTE = re.compile(rb"https?://[^/?#]+(.*)", re.IGNORECASE)
+_ABSOLUTE = re.compile(rb"https?://[^/?#]+((?:[/?].*)?)", re.IGNORECASE)
 
 Fields = list[tuple[bytes, bytes]]
 
@@ -77,6 +90,8 @@ class Message(NamedTuple):
     fields: Fields
     body: bytes
     last: bool  # of its connection
+    old: bool = False  # HTTP/1.0
+    broken: str | None = None  # a rule that does not put its end in doubt
 
     def all(self, name: bytes) -> list[bytes]:
         """The values of every field of that lower-case name."""
@@ -98,8 +113,8 @@ def read_requests(data: bytes) -> Reading:
     at = 0
     try:
         while True:
-            while data.startswith(b"\r\n", at):
-                at += 2
+            while data[at : at + 1] in (b"\r", b"\n"):
+                at += 1
             if at >= len(data):
                 return Reading(messages)
             message, at = _request(data, at)
@@ -147,14 +162,14 @@ def _request(data: bytes, at: int) -> tuple[Message, int]:
         raise Broken("method")
     target = _path(target)
     hosts = _all(fields, b"host")
-    if len(hosts) > 1 or (minor == b"1" and not hosts) or not all(map(_HOST.fullmatch, hosts)):
-        raise Broken("host")
+    sound = len(hosts) <= 1 and (hosts or minor == b"0") and all(map(_HOST.fullmatch, hosts))
     chunked, length = _framing(fields, old=minor == b"0")
     body, at = _chunked(data, at) if chunked else _counted(data, at, length or 0)
     tokens = _list(_all(fields, b"connection"))
-    upgrade = b"upgrade" in tokens and bool(_all(fields, b"upgrade"))
-    last = b"close" in tokens or (minor == b"0" and b"keep-alive" not in tokens) or upgrade
-    return Message((method, target), fields, body, last), at
+    last = b"keep-alive" not in tokens if minor == b"0" else b"close" in tokens
+    if b"upgrade" in tokens and any(_all(fields, b"upgrade")):
+        last = True  # it is served without, and nothing behind it
+    return Message((method, target), fields, body, last, minor == b"0", None if sound else "host"), at
 
 
 def _response(data: bytes, at: int, method: bytes, closed: bool) -> tuple[Message, int]:
@@ -216,7 +231,7 @@ def _fields(data: bytes, at: int) -> tuple[Fields, int]:
             raise Broken("field name")
         if _VALUE.fullmatch(value) is None:
             raise Broken("field value")
-        fields.append((name, value.strip(b" \t")))
+        fields.append((name, value.strip(b" ") if name.lower() == b"transfer-encoding" else value.strip(b" \t")))
 
 
 def _path(target: bytes) -> bytes:
@@ -243,6 +258,8 @@ def _framing(fields: Fields, *, old: bool, response: bool = False) -> tuple[bool
         if words != [b"chunked"]:
             ends = words[-1:] == [b"chunked"] and words.count(b"chunked") == 1
             raise Broken("coding beside chunked" if ends or response else "coding")
+        if any(value.endswith(b"\t") for name, value in fields if name.lower() == b"transfer-encoding"):
+            raise Broken("tab behind a coding")
         return True, None
     if not lengths:
         return False, None
@@ -286,9 +303,11 @@ def _chunked(data: bytes, at: int) -> tuple[bytes, int]:
             raise Incomplete if len(data) - at < 2 and b"\r\n".startswith(data[at:]) else Broken("chunk end")
         at += 2
     try:
-        _, at = _fields(data, at)
+        trailers, at = _fields(data, at)
     except Broken as broken:
         raise Broken("trailer") from broken
+    if _all(trailers, b"content-length") or _all(trailers, b"transfer-encoding"):
+        raise Broken("trailer that frames")
     return b"".join(pieces), at
 
 

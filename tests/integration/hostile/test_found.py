@@ -7,7 +7,7 @@ import pytest
 
 from proxy.listener.request import ClientRequest
 from tests.integration.asking import ANSWER
-from tests.support.lane import policy_of, running
+from tests.support.lane import eventually, policy_of, running
 from tests.support.raw_client import RawClient
 from tests.support.raw_upstream import Action, Pause, RawUpstream, Read, Send
 
@@ -128,3 +128,16 @@ async def test_refused_bodies_leave_nothing_in_memory() -> None:
         await lane.idle()
         gc.collect()
         assert sum(isinstance(each, ClientRequest) for each in gc.get_objects()) < 5
+
+
+async def test_client_that_sends_a_bad_chunk_and_leaves_makes_no_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    async with RawUpstream([Read(), Send(ANSWER)]) as up, running(policy_of(up.url)) as lane:
+        for _ in range(20):
+            async with RawClient(lane.host, lane.port) as client:
+                await client.send(BAD_CHUNK[:-3])
+                await eventually(lambda: lane.service.exchange.in_flight == 1)
+                client._writer.write(b"x\r\n")
+                client.reset()
+            await lane.idle()
+        gc.collect()
+    assert "never retrieved" not in caplog.text

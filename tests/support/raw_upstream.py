@@ -34,9 +34,9 @@ class Send(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """Write what `to` makes of the request that was read last; `None`: end the connection with FIN instead."""
+    """Write what `to` makes of the request that was read last, and where it says so end the connection with FIN."""
 
-    to: Callable[[bytes], bytes | None]
+    to: Callable[[bytes], tuple[bytes, bool]]
 
 
 class Pause(NamedTuple):
@@ -171,12 +171,12 @@ class RawConnection(asyncio.Protocol):
                     self._transport.write(data[start : start + size] if size else data)
                     await self._writable.wait()
             case Answer(to):
-                answer = to(self.requests[-1])
-                if answer is None:
-                    self.close()
-                    return False
+                answer, ends = to(self.requests[-1])
                 self._transport.write(answer)
                 await self._writable.wait()
+                if ends:
+                    self.close()
+                    return False
             case Pause(seconds):
                 await asyncio.sleep(seconds)
             case Stall():

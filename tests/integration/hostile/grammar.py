@@ -96,14 +96,15 @@ def chunk_bodies(body: bytes = BODY) -> Iterator[bytes]:
     yield b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"
 
 
-def framings() -> Iterator[tuple[tuple[bytes, ...], bytes]]:
-    """Fields that say where a body ends, and a body, which may be another one than they say."""
-    bodies = (BODY, CHUNKED)
+def framings(plain: bytes = BODY) -> Iterator[tuple[tuple[bytes, ...], bytes]]:
+    """Fields that say where a body of 14 bytes ends, and a body, which may be another one than they say."""
+    chunked = CHUNKED.replace(BODY, plain)
+    bodies = (plain, chunked)
     length = b"Content-Length: 14"
     for value in LENGTHS:
-        yield (b"Content-Length:" + value,), BODY
-        yield (b"Content-Length: " + value, length), BODY
-        yield (length, b"content-length: " + value), BODY
+        yield (b"Content-Length:" + value,), plain
+        yield (b"Content-Length: " + value, length), plain
+        yield (length, b"content-length: " + value), plain
     for name, body in product(LENGTH_NAMES, bodies):
         yield (name + b": 14",), body
         yield (name + b": 14", length), body
@@ -114,9 +115,9 @@ def framings() -> Iterator[tuple[tuple[bytes, ...], bytes]]:
         yield (coding,), body
         yield (coding, length), body
         yield (length, coding), body
-        yield (b"Content-Length: %d" % len(CHUNKED), coding), body
+        yield (b"Content-Length: %d" % len(chunked), coding), body
     for first, second in product((b"chunked", b"identity", b"gzip", b"", b"chunked, chunked", b"x"), repeat=2):
-        yield (b"Transfer-Encoding: " + first, b"transfer-encoding: " + second), CHUNKED
+        yield (b"Transfer-Encoding: " + first, b"transfer-encoding: " + second), chunked
 
 
 def everywhere(template: bytes) -> Iterator[bytes]:

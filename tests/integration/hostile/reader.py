@@ -41,11 +41,14 @@ RULES: dict[str, tuple[str, str]] = {
     "chunk end": ("9112 §7.1", MUST),
     "trailer": ("9112 §7.1.2", MUST),
     "trailer that frames": ("9110 §6.5.1", MAY),  # nobody may send it
+    "trailer that closes": ("9110 §6.5.1", MAY),  # likewise: served, and nothing behind it
     "tab behind a coding": ("9112 §5", SOUND),
     # of responses
     "status line": ("9112 §4", MUST),
     "switched protocols": ("9110 §15.2.2", MUST),  # nobody asked
 }
+
+OF_RESPONSES = {"status line", "switched protocols"}
 
 # What is served though a rule is broken, and why that harms nobody.
 LENIENT = {
@@ -57,7 +60,7 @@ LENIENT = {
 }
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_REQUEST_LINE = re.compile(rb"(%b) +([\x21-\x7e]+) +(?:HTTP|RTSP)/([0-9])\.([0-9])" % _TOKEN)
+_REQUEST_LINE = re.compile(rb"(%b) +([\x21-\x7e]+) +(HTTP|RTSP)/([0-9])\.([0-9])" % _TOKEN)
 _STATUS_LINE = re.compile(rb"HTTP/([0-9])\.([0-9]) ([0-9]{3})(?: ([\t\x20-\x7e\x80-\xff]*))?")
 _NAME = re.compile(_TOKEN)
 _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
@@ -119,6 +122,8 @@ def read_requests(data: bytes) -> Reading:
                 return Reading(messages)
             message, at = _request(data, at)
             messages.append(message)
+            if at < 0:
+                raise Broken("trailer that closes")
             if message.last:
                 return Reading(messages, rest=data[at:])
     except Broken as broken:
@@ -147,17 +152,18 @@ def read_responses(data: bytes, methods: list[bytes], *, closed: bool = True) ->
 
 
 def _request(data: bytes, at: int) -> tuple[Message, int]:
-    start = at
+    if len(data) - at > MAX_HEAD and data.find(b"\r\n\r\n", at, at + MAX_HEAD) < 0:
+        raise Broken("head too large")
     line, at = _line(data, at)
     found = _REQUEST_LINE.fullmatch(line)
     if found is None:
         raise Broken("request line")
-    method, target, major, minor = found.groups()
+    method, target, protocol, major, minor = found.groups()
+    if protocol == b"RTSP" and method not in (b"GET", b"POST", b"OPTIONS"):
+        raise Broken("request line")
     if major != b"1" or minor > b"1":
         raise Broken("version")
     fields, at = _fields(data, at)
-    if at - start > MAX_HEAD:
-        raise Broken("head too large")
     if method not in METHODS:
         raise Broken("method")
     target = _path(target)
@@ -289,7 +295,7 @@ def _chunked(data: bytes, at: int) -> tuple[bytes, int]:
         rest = line[digits.end() :]
         if not digits[0] or rest[:1] not in (b"", b";", b" ", b"\t"):
             raise Broken("chunk size")
-        if _EXTENSIONS.fullmatch(rest) is None:
+        if _EXTENSIONS.fullmatch(rest) is None or rest.endswith(b";"):
             spaced = _SPACED_EXTENSIONS.fullmatch(rest)
             raise Broken("chunk extension" if spaced is None else "space in a chunk's line")
         if len(digits[0].lstrip(b"0")) > 16:
@@ -308,6 +314,8 @@ def _chunked(data: bytes, at: int) -> tuple[bytes, int]:
         raise Broken("trailer") from broken
     if _all(trailers, b"content-length") or _all(trailers, b"transfer-encoding"):
         raise Broken("trailer that frames")
+    if b"close" in _list(_all(trailers, b"connection")) and at < len(data):
+        return b"".join(pieces), -1
     return b"".join(pieces), at
 
 

@@ -45,10 +45,11 @@ RULES: dict[str, tuple[str, str]] = {
     "tab behind a coding": ("9112 §5", SOUND),
     # of responses
     "status line": ("9112 §4", MUST),
+    "body of an interim response": ("9110 §15.2", MAY),  # it has none, and what llhttp reads as one, is missing
     "switched protocols": ("9110 §15.2.2", MUST),  # nobody asked
 }
 
-OF_RESPONSES = {"status line", "switched protocols"}
+OF_RESPONSES = {"status line", "switched protocols", "body of an interim response"}
 
 # What is served though a rule is broken, and why that harms nobody.
 LENIENT = {
@@ -56,12 +57,16 @@ LENIENT = {
     "RTSP/1.1 and RTSP/1.0": "llhttp reads them as HTTP/1.1 and HTTP/1.0; so does the upstream, who gets HTTP/1.1",
     "lone CR or LF before a request line": "9112 §2.2 allows LF; there is no line that a CR could hide",
     "empty parts of a chunk's extension": "extensions end here, and the line's end is not in doubt",
+    "an upstream's other version": "it frames the same; HTTP/1.0 with chunks, too, of which the connection is not kept",
+    "an upstream's `chunked` in two fields": "the chunks are read once, and made anew",
+    "any byte in an upstream's reason": "ours is sent instead",
+    "`Transfer-Encoding` as an upstream's trailer": "trailers end here",
     "HTTP/1.0 with `close` and `keep-alive`": "kept, where it should close; both sides know the requests' ends",
 }
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _REQUEST_LINE = re.compile(rb"(%b) +([\x21-\x7e]+) +(HTTP|RTSP)/([0-9])\.([0-9])" % _TOKEN)
-_STATUS_LINE = re.compile(rb"HTTP/([0-9])\.([0-9]) ([0-9]{3})(?: ([\t\x20-\x7e\x80-\xff]*))?")
+_STATUS_LINE = re.compile(rb"(?:HTTP|RTSP)/(0\.9|1\.0|1\.1|2\.0) ([0-9]{3})(?: ([^\r\n]*))?")
 _NAME = re.compile(_TOKEN)
 _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 _QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"'
@@ -180,15 +185,15 @@ def _request(data: bytes, at: int) -> tuple[Message, int]:
 
 def _response(data: bytes, at: int, method: bytes, closed: bool) -> tuple[Message, int]:
     while True:
+        while data[at : at + 1] in (b"\r", b"\n"):
+            at += 1
         line, at = _line(data, at)
         found = _STATUS_LINE.fullmatch(line)
         if found is None:
             raise Broken("status line")
-        major, minor, code, _ = found.groups()
-        if major != b"1" or minor > b"1":
-            raise Broken("version")
+        version, code, _ = found.groups()
         fields, at = _fields(data, at)
-        chunked, length = _framing(fields, old=minor == b"0", response=True)
+        chunked, length = _framing(fields, old=False, response=True)
         status = int(code)
         if status == 101:
             raise Broken("switched protocols")
@@ -196,12 +201,14 @@ def _response(data: bytes, at: int, method: bytes, closed: bool) -> tuple[Messag
             raise Broken("status line")
         if status >= 200:
             break
+        if status not in (100, 102, 103) and (chunked or length):
+            raise Broken("body of an interim response")
     tokens = _list(_all(fields, b"connection"))
-    last = b"close" in tokens or (minor == b"0" and b"keep-alive" not in tokens)
+    last = b"close" in tokens or (version != b"1.1" and b"keep-alive" not in tokens)
     if method == b"HEAD" or status in (204, 304):
         body = b""
     elif chunked:
-        body, at = _chunked(data, at)
+        body, at = _chunked(data, at, response=True)
     elif length is not None:
         body, at = _counted(data, at, length)
     elif closed:
@@ -261,7 +268,7 @@ def _framing(fields: Fields, *, old: bool, response: bool = False) -> tuple[bool
         if old:
             raise Broken("coding in HTTP/1.0")
         words = [word.strip(b" \t").lower() for word in b",".join(codings).split(b",")]
-        if words != [b"chunked"]:
+        if words != [b"chunked"] and not (response and {each.lower() for each in codings} == {b"chunked"}):
             ends = words[-1:] == [b"chunked"] and words.count(b"chunked") == 1
             raise Broken("coding beside chunked" if ends or response else "coding")
         if any(value.endswith(b"\t") for name, value in fields if name.lower() == b"transfer-encoding"):
@@ -286,7 +293,7 @@ def _counted(data: bytes, at: int, length: int) -> tuple[bytes, int]:
     return data[at : at + length], at + length
 
 
-def _chunked(data: bytes, at: int) -> tuple[bytes, int]:
+def _chunked(data: bytes, at: int, *, response: bool = False) -> tuple[bytes, int]:
     pieces = []
     while True:
         line, at = _line(data, at)
@@ -312,9 +319,9 @@ def _chunked(data: bytes, at: int) -> tuple[bytes, int]:
         trailers, at = _fields(data, at)
     except Broken as broken:
         raise Broken("trailer") from broken
-    if _all(trailers, b"content-length") or _all(trailers, b"transfer-encoding"):
+    if _all(trailers, b"content-length") or (_all(trailers, b"transfer-encoding") and not response):
         raise Broken("trailer that frames")
-    if b"close" in _list(_all(trailers, b"connection")) and at < len(data):
+    if b"close" in _list(_all(trailers, b"connection")) and at < len(data) and not response:
         return b"".join(pieces), -1
     return b"".join(pieces), at
 

@@ -25,7 +25,7 @@ from proxy.upstream.pool import Pools
 from proxy.watchdog import NEVER
 from proxy.wire.body import Body, BodyError
 from proxy.wire.errors import ErrorAnswer, bad_request, failure_answer
-from proxy.wire.headers import RequestSorter, response_block
+from proxy.wire.headers import RequestSorter, is_host, response_block
 from proxy.words import Decision, Failure, Variant
 
 log = logging.getLogger("splitlane.exchange")
@@ -37,7 +37,7 @@ CHAT = b"/v1/chat/completions"
 FEEDBACK = b"/v1/feedback"
 
 _INTERNAL = ErrorAnswer(500, "server_error", "internal", "the proxy failed; its log says why")
-_HOST = bad_request("the request needs exactly one Host field")
+_HOST = bad_request("the request needs exactly one Host field, and a host in it")
 _CODING = bad_request("the only transfer coding supported is `chunked`")
 
 
@@ -57,6 +57,7 @@ class Exchange:
         self.in_flight = 0
         self._sorter_policy: IdentityPolicy | None = None
         self._sorter = RequestSorter(frozenset(), forward=False)
+        self._host: bytes | None = None  # of the last request, and found sound
         self._settled: list[CallState] = []
         self.sinks = sinks  # who gets the records
         self.feedback: FeedbackSink | None = None  # None: there is no store
@@ -137,10 +138,17 @@ class Exchange:
         if headers.hosts != 1 and not (headers.hosts == 0 and client.http_10):
             log.warning("refused a request without exactly one Host")
             raise Refusal(_HOST, Failure.BAD_REQUEST)
-        if (coding := headers.read.get(b"transfer-encoding")) is not None and coding.strip().lower() != b"chunked":
+        host = headers.read.get(b"host")
+        if host != self._host:  # clients that are well name one host, always
+            if host is not None and not is_host(host):
+                log.warning("refused a request whose Host is none")
+                raise Refusal(_HOST, Failure.BAD_REQUEST)
+            self._host = host
+        coding = headers.read.get(b"transfer-encoding")
+        if coding is not None and (coding.strip().lower() != b"chunked" or client.http_10):
             # Where such a body ends is a matter of opinion: nothing behind it is read.
             client.keep = False
-            log.warning("refused a request with a transfer coding other than `chunked`")
+            log.warning("refused a request with a transfer coding other than `chunked`, or in HTTP/1.0")
             raise Refusal(_CODING, Failure.BAD_REQUEST)
         path = client.target
         if path == CHAT and client.method == b"POST":

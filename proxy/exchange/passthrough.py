@@ -97,8 +97,8 @@ async def _send_body(call: CallState, connection: Connection, reply: Reply) -> N
         try:
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            if not reading.done():
-                reading.cancel()
+            if not reading.cancel():
+                reading.exception()  # seen, also where nobody will ask for the result
         if reply.settled.done():
             return
         piece = reading.result()

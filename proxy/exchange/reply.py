@@ -28,6 +28,7 @@ HOLD_STREAM = 4 * 1024 * 1024
 
 _FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
 _ID = re.compile(r"[\x21-\x7e]{1,128}")
+_OTHER_CODING = re.compile(rb"(?:^|\n)transfer-encoding:(?![ \t]*chunked *\r)")
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
 
 
@@ -98,6 +99,9 @@ class Reply:
         self.status = status
         self.head = head
         if self._mode is Mode.RAW:
+            lower = head.lower()
+            if b"transfer-encoding:" in lower and _OTHER_CODING.search(lower) is not None:
+                raise ValueError("a transfer coding that nobody asked for, and that would not be taken off")
             self._settle()
         elif self._want_stream and status == 200 and self._is_event_stream():
             self._reader = EventReader()

@@ -18,7 +18,6 @@ from typing import cast
 
 import httptools
 
-from proxy.exchange.call import Refusal
 from proxy.exchange.client import Client, Source
 from proxy.listener.request import ClientRequest
 from proxy.outbox import Outbox
@@ -27,7 +26,6 @@ from proxy.tasks import spawn
 from proxy.watchdog import NEVER, Watchdog
 from proxy.wire.errors import ErrorAnswer, bad_request
 from proxy.wire.headers import Field
-from proxy.words import Failure
 
 log = logging.getLogger("splitlane.listener")
 
@@ -47,7 +45,7 @@ _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, for no time at all
 _MALFORMED = bad_request("the request is not valid HTTP/1.1")
 _HEAD_TOO_LARGE = bad_request("the request's head is too large", "head_too_large", 431)
 _SLOW_HEAD = bad_request("the request's head took too long", "request_timeout", 408)
-_SLOW_BODY = Refusal(bad_request("the request's body took too long", "request_timeout", 408), Failure.BAD_REQUEST)
+_SLOW_BODY = bad_request("the request's body took too long", "request_timeout", 408)
 
 
 class Listener:
@@ -78,8 +76,8 @@ class ClientConnection(asyncio.Protocol):
     """A client's connection.  The httptools parser calls the methods named like its callbacks."""
 
     __slots__ = (
-        "_arriving", "_broken", "_deaf", "_dog", "_fields", "_head", "_heading", "_lingering", "_loop", "_parser",
-        "_paused", "_request", "_stalled", "_task", "_unsent", "_url", "_waiting", "_wake", "listener",
+        "_arriving", "_broken", "_deaf", "_dog", "_fields", "_fresh", "_head", "_heading", "_lingering", "_loop",
+        "_parser", "_paused", "_request", "_stalled", "_task", "_unsent", "_url", "_waiting", "_wake", "listener",
         "source", "stopping", "transport",
     )  # fmt: skip
 
@@ -90,6 +88,7 @@ class ClientConnection(asyncio.Protocol):
         self._dog = Watchdog(listener.loop, self._expired)
         self._url = b""
         self._fields: list[Field] = []
+        self._fresh = True  # no head has come yet
         self._heading = False  # a head has begun and is not complete
         self._head = 0  # bytes read since it began
         self._arriving: ClientRequest | None = None  # whose body is not complete
@@ -167,6 +166,8 @@ class ClientConnection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._heading = self._arriving is None
+        if self._heading and (self._waiting or self._request is not None):
+            self._keep_version()
 
     def on_url(self, url: bytes) -> None:
         self._url += url
@@ -183,8 +184,11 @@ class ClientConnection(asyncio.Protocol):
         self._url, self._fields = b"", []
         self._heading = False
         self._head = 0
-        if not parser.should_keep_alive():
-            request.keep = False
+        keep = parser.should_keep_alive()
+        if self._fresh or not keep:
+            # Not asked of each request, as it costs a string: a client speaks one version.
+            self._fresh = False
+            request.keep = keep
             if parser.get_http_version() not in ("1.0", "1.1"):
                 raise httptools.HttpParserError("version")
         self._arriving = request
@@ -270,7 +274,7 @@ class ClientConnection(asyncio.Protocol):
 
     @property
     def http_10(self) -> bool:
-        """Whether the client speaks HTTP/1.0: asked only where it matters, as it costs a string."""
+        """Whether what was read last is HTTP/1.0: asked only where it matters, as it costs a string."""
         return self._parser.get_http_version() == "1.0"
 
     def resume_reading(self) -> None:
@@ -308,12 +312,21 @@ class ClientConnection(asyncio.Protocol):
         """What came is no HTTP: answer what was whole before it, then that, then close."""
         if self._broken is not None:
             return
-        self._broken = answer
         self._deaf = True
+        last = self._waiting[-1] if self._waiting else self._request
+        if last is not None and not last.keep and self._arriving is None:
+            return  # it came behind the connection's last request, and is nobody's
+        self._broken = answer
         if self._arriving is not None:
             self._arriving.break_off()
         else:
             log.warning("refused a malformed request")
+
+    def _keep_version(self) -> None:
+        """The parser is about to forget the version of the request before, which is not answered yet."""
+        request = self._waiting[-1] if self._waiting else self._request
+        if request is not None and request.old is None:
+            request.old = self._parser.get_http_version() == "1.0"
 
     def _decline_upgrade(self, rest: bytes) -> None:
         """Serve a request that asks for another protocol as if it did not, and as the last one.
@@ -332,6 +345,7 @@ class ClientConnection(asyncio.Protocol):
         ]
         if not framing or request.method == b"CONNECT":
             return
+        self._keep_version()
         request.whole = False
         self._arriving = request
         self._parser = httptools.HttpRequestParser(self)

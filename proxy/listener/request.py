@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -20,8 +21,9 @@ log = logging.getLogger("splitlane.listener")
 
 _STATUS_LINE = {status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus}
 _METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
+_ABSOLUTE = re.compile(rb"https?://[^/?#]+((?:[/?].*)?)", re.IGNORECASE)
 _NO_BODY = frozenset({204, 304})
-_BAD_BODY = Refusal(bad_request("the request's body is not valid HTTP/1.1"), Failure.BAD_REQUEST)
+_BAD_BODY = bad_request("the request's body is not valid HTTP/1.1")
 _TARGET = bad_request("the request target must be a path")
 _METHOD = bad_request("the method is not supported", status=405)
 
@@ -33,7 +35,8 @@ class ClientRequest:
     started = False
     cut = False  # the response stays incomplete
     whole = False  # the body has arrived
-    broken: Refusal | None = None  # why the body will never be whole
+    broken: ErrorAnswer | None = None  # why the body will never be whole
+    old: bool | None = None  # whether it is HTTP/1.0; None: the parser still knows
     size = 0  # bytes of the body that wait to be read
     _chunked = False
     _timed = False  # the body's time limit runs
@@ -51,18 +54,18 @@ class ClientRequest:
             return _METHOD
         if not self.target.startswith(b"/"):
             # Absolute form (RFC 9112 §3.2.2): its host is not looked at, the upstream is the policy's.
-            scheme, mark, rest = self.target.partition(b"://")
-            slash = rest.find(b"/")
-            if scheme.lower() not in (b"http", b"https") or not mark or slash < 0:
+            absolute = _ABSOLUTE.fullmatch(self.target)
+            if absolute is None:
                 return _TARGET
-            self.target = rest[slash:]
+            path = absolute[1]
+            self.target = path if path.startswith(b"/") else b"/" + path
         return None
 
     # --- Client -------------------------------------------------------------------------------
 
     @property
     def http_10(self) -> bool:
-        return self.connection.http_10
+        return self.connection.http_10 if self.old is None else self.old
 
     @property
     def stopping(self) -> bool:
@@ -85,8 +88,9 @@ class ClientRequest:
     async def body_chunk(self) -> bytes:
         while not self.pieces:
             if self.broken is not None:
-                log.warning("refused a request's body: %s", self.broken)
-                raise self.broken
+                log.warning("refused a request's body: %s", self.broken.message)
+                # A new one each time: an exception keeps the frames that it has passed, and all that is in them.
+                raise Refusal(self.broken, Failure.BAD_REQUEST)
             if self.whole:
                 self.connection.end_body_time()
                 return b""
@@ -164,7 +168,7 @@ class ClientRequest:
         self.pieces.append(data)
         self.size += len(data)
 
-    def break_off(self, why: Refusal = _BAD_BODY) -> None:
+    def break_off(self, why: ErrorAnswer = _BAD_BODY) -> None:
         """The rest of the body will not come."""
         self.broken = why
         self.keep = False

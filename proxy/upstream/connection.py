@@ -23,7 +23,7 @@ class Receiver(Protocol):
     """Takes one response.  `deadline()` says when to give up, and as what, at the present phase."""
 
     def on_head(self, status: int, head: bytes) -> None:
-        """The head is complete: its status and the lines of its fields."""
+        """The head is complete: its status and the lines of its fields.  Raises ValueError: it is no answer."""
 
     def on_body(self, data: bytes) -> None:
         """Some bytes of the body, framing removed."""
@@ -240,6 +240,8 @@ class Connection(asyncio.Protocol):
         end = head.find(b"\r\n\r\n") + 2
         status = self._parser.get_status_code()
         if status < 200:
+            if status < 100:
+                raise httptools.HttpParserError("status")
             self._interim = True
             self._interims += end
             self._head = head[end + 2 :]

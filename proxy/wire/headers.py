@@ -117,6 +117,17 @@ class RequestSorter:
         return read
 
 
+# RFC 9110 §4.2.3 and RFC 3986 §3.2.2: uri-host [ ":" port ].
+_HOST = re.compile(
+    rb"(?:\[[0-9A-Fa-f:.]+\]|\[v[0-9A-Fa-f]+\.[\w.~!$&'()*+,;=:-]+\]|(?:[\w.~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?"
+)
+
+
+def is_host(value: bytes) -> bool:
+    """Whether a `Host` field may have this value."""
+    return _HOST.fullmatch(value) is not None
+
+
 _line = b"%b: %b\r\n".__mod__
 
 # The lines of a response that are dropped; a `Connection` that lists other fields is left standing.

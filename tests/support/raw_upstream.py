@@ -33,6 +33,12 @@ class Send(NamedTuple):
     pause: float = 0.0
 
 
+class Answer(NamedTuple):
+    """Write what `to` makes of the request that was read last, and where it says so end the connection with FIN."""
+
+    to: Callable[[bytes], tuple[bytes, bool]]
+
+
 class Pause(NamedTuple):
     """Do nothing for that many seconds."""
 
@@ -51,7 +57,7 @@ class Stall(NamedTuple):
     """Do nothing until the peer closes."""
 
 
-Action = Read | Send | Pause | Close | Reset | Stall
+Action = Read | Send | Answer | Pause | Close | Reset | Stall
 Script = Sequence[Action] | Callable[[int], Sequence[Action]]
 
 
@@ -164,6 +170,13 @@ class RawConnection(asyncio.Protocol):
                         await asyncio.sleep(pause)
                     self._transport.write(data[start : start + size] if size else data)
                     await self._writable.wait()
+            case Answer(to):
+                answer, ends = to(self.requests[-1])
+                self._transport.write(answer)
+                await self._writable.wait()
+                if ends:
+                    self.close()
+                    return False
             case Pause(seconds):
                 await asyncio.sleep(seconds)
             case Stall():

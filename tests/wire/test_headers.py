@@ -12,6 +12,7 @@ from proxy.wire.headers import (
     RequestSorter,
     baggage_member,
     connection_tokens,
+    is_host,
     response_block,
     response_field,
 )
@@ -256,3 +257,19 @@ def test_baggage_brings_back_what_was_percent_encoded(user: bytes) -> None:
 def test_what_is_no_escape_in_baggage_is_itself(user: bytes) -> None:
     """No byte of it may get lost: two users must not become one."""
     assert baggage_member(b"user.id=" + user, b"user.id") == user
+
+
+@pytest.mark.parametrize(
+    "value", [b"", b"a", b"A.b-c_d~:80", b"a:", b"127.0.0.1:8080", b"[::1]", b"[::1]:80", b"[v1.a:b]", b"%41"]
+)
+def test_host_and_port_are_a_host(value: bytes) -> None:
+    """RFC 9110 §7.2."""
+    assert is_host(value)
+
+
+@pytest.mark.parametrize(
+    "value", [b"a b", b"a, b", b"a/", b"u@a", b"a:80:80", b"[::1", b"[::1]x", b"::1", b"%4", b"\xc3\xa9"]
+)
+def test_host_with_more_than_host_and_port_is_none(value: bytes) -> None:
+    """RFC 9112 §3.2."""
+    assert not is_host(value)

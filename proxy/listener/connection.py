@@ -13,16 +13,14 @@ import logging
 import socket
 import struct
 from collections import deque
-from collections.abc import Awaitable, Callable
 from typing import cast
 
 import httptools
 
 from proxy.exchange.call import Refusal
-from proxy.exchange.client import Client, Source
+from proxy.exchange.client import Source
+from proxy.listener.listener import Listener
 from proxy.listener.request import ClientRequest
-from proxy.outbox import Outbox
-from proxy.policy.snapshot import LimitsPolicy
 from proxy.tasks import spawn
 from proxy.watchdog import NEVER, Watchdog
 from proxy.wire.errors import ErrorAnswer, bad_request
@@ -48,30 +46,6 @@ _MALFORMED = bad_request("the request is not valid HTTP/1.1")
 _HEAD_TOO_LARGE = bad_request("the request's head is too large", "head_too_large", 431)
 _SLOW_HEAD = bad_request("the request's head took too long", "request_timeout", 408)
 _SLOW_BODY = Refusal(bad_request("the request's body took too long", "request_timeout", 408), Failure.BAD_REQUEST)
-
-
-class Listener:
-    """What all client connections share: who serves them, and whether the process is draining."""
-
-    def __init__(
-        self,
-        handle: Callable[[Client], Awaitable[None]],
-        refuse: Callable[[Client, ErrorAnswer], None],
-        limits: Callable[[], LimitsPolicy],
-        loop: asyncio.AbstractEventLoop,
-        outbox: Outbox,
-    ) -> None:
-        self.outbox = outbox
-        self.handle = handle
-        self.refuse = refuse
-        self.limits = limits
-        self.loop = loop
-        self.draining = False
-        self.open: set[ClientConnection] = set()
-
-    def __call__(self) -> "ClientConnection":
-        """A connection for a socket that was accepted."""
-        return ClientConnection(self)
 
 
 class ClientConnection(asyncio.Protocol):
@@ -111,8 +85,14 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
-        self.listener.open.add(self)
-        self._dog.set(self._loop.time() + KEEPALIVE)
+        listener = self.listener
+        count, room = len(listener.open), listener.room
+        if count >= room:
+            self._deaf = True
+            listener.turn_away(self.transport)
+            return
+        listener.open.add(self)
+        self._dog.set(self._loop.time() + (KEEPALIVE if count < room // 2 else listener.limits().request_headers))
         self._task = spawn(self._run(), "client connection")
 
     def eof_received(self) -> None:

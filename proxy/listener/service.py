@@ -27,9 +27,10 @@ from proxy.ledger import Sink
 from proxy.ledger.ledger import Ledger
 from proxy.ledger.open import kind_of
 from proxy.listener.alarms import Alarms
-from proxy.listener.connection import Listener
+from proxy.listener.connection import ClientConnection
 from proxy.listener.daily import DailyReport
 from proxy.listener.export import Export
+from proxy.listener.listener import Listener
 from proxy.listener.rollout_metrics import rollout_metrics
 from proxy.outbox import Outbox
 from proxy.policy.load import LoadedPolicy
@@ -157,7 +158,7 @@ class Service:
             await web.TCPSite(runner, *self._admin_address, reuse_address=True).start()
             await self._keep_in(exchange.policy)  # no request before it is known what was spent and braked
             self._data = await self._loop.create_server(
-                self._listener, *self._data_address, backlog=BACKLOG, reuse_address=True
+                self._connection, *self._data_address, backlog=BACKLOG, reuse_address=True
             )
         except OSError:
             await self.ledger.stop()
@@ -168,6 +169,9 @@ class Service:
         self._daily.follow(exchange.policy)
         self.probes.follow(exchange.policy)
         self._watching = spawn(self.store.watch(), "policy watch")
+
+    def _connection(self) -> ClientConnection:
+        return ClientConnection(self._listener)
 
     def catch_signals(self) -> None:
         """From now on SIGTERM and SIGINT ask for the end, the second one for it at once; SIGHUP reloads the policy."""
@@ -292,7 +296,9 @@ class Service:
     def _flush(self, due: float) -> None:
         """Every `FLUSH_EVERY` seconds; at `due`, of `perf_counter`, where the loop is idle."""
         now = time.perf_counter()
-        self.metrics.lag.observe(max(0.0, now - due))
+        late = max(0.0, now - due)
+        self.metrics.lag.observe(late)
+        self.exchange.crowd.look(late)
         self.exchange.flush()
         self.ledger.send()
         self._recent.look(now)
@@ -318,6 +324,14 @@ class Service:
         policy = exchange.policy
         yield gauge("splitlane_in_flight", "Requests being served.", exchange.in_flight)
         yield gauge("splitlane_buffered_bytes", "Request bodies held.", exchange.buffered.total)
+        refused = CounterMetricFamily("splitlane_overload_refused", "Requests refused, by limit.", labels=["limit"])
+        for limit, count in exchange.crowd.refused.items():
+            refused.add_metric([limit], count)
+        yield refused
+        yield gauge("splitlane_connections", "Clients' connections.", len(self._listener.open))
+        yield CounterMetricFamily(
+            "splitlane_connections_turned_away", "Connections over the limit.", value=self._listener.turned_away
+        )
         rollout = GaugeMetricFamily("splitlane_rollout_percentage", "Share of users.", labels=["agent"])
         breaker = GaugeMetricFamily("splitlane_breaker_open", "1: the model is not called.", labels=["agent"])
         for agent in policy.agents.values():

@@ -328,6 +328,7 @@ class Service:
         for limit, count in exchange.crowd.refused.items():
             refused.add_metric([limit], count)
         yield refused
+        yield gauge("splitlane_tasks", "Tasks of the event loop.", len(asyncio.all_tasks(self._loop)))
         yield gauge("splitlane_connections", "Clients' connections.", len(self._listener.open))
         yield CounterMetricFamily(
             "splitlane_connections_turned_away", "Connections over the limit.", value=self._listener.turned_away

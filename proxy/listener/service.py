@@ -27,6 +27,7 @@ from proxy.ledger import Sink
 from proxy.ledger.ledger import Ledger
 from proxy.ledger.open import kind_of
 from proxy.listener.alarms import Alarms
+from proxy.listener.backlog import stop_listening
 from proxy.listener.connection import ClientConnection
 from proxy.listener.daily import DailyReport
 from proxy.listener.export import Export
@@ -62,17 +63,26 @@ class Service:
     """Starts, serves, drains.  One per process (tests start several)."""
 
     def __init__(
-        self, store: PolicyStore, data: Address, admin: Address, sinks: tuple[Sink, ...] = (), token: str = ""
+        self,
+        store: PolicyStore,
+        data: Address,
+        admin: Address,
+        sinks: tuple[Sink, ...] = (),
+        token: str = "",
+        *,
+        reuse_port: bool = False,
     ) -> None:
         """`sinks`: who gets the records besides the metrics.
 
         `token`: what opens the admin routes that change something; empty: nothing does.
+        `reuse_port`: other processes may listen on the data listener's port, too.
         """
         policy = store.active.policy
         self.store = store
         self._data_address = data
         self._admin_address = admin
         self._given_sinks = sinks
+        self._reuse_port = reuse_port
         self._guard = Guard(token)
         self._loop = asyncio.get_running_loop()
         self.metrics = Metrics(self._known_models, self._gauges)
@@ -158,7 +168,11 @@ class Service:
             await web.TCPSite(runner, *self._admin_address, reuse_address=True).start()
             await self._keep_in(exchange.policy)  # no request before it is known what was spent and braked
             self._data = await self._loop.create_server(
-                self._connection, *self._data_address, backlog=BACKLOG, reuse_address=True
+                self._connection,
+                *self._data_address,
+                backlog=BACKLOG,
+                reuse_address=True,
+                reuse_port=self._reuse_port or None,
             )
         except OSError:
             await self.ledger.stop()
@@ -208,7 +222,7 @@ class Service:
         log.info("draining: %d requests in flight, %d connections", self.exchange.in_flight, len(listener.open))
         await self._wait(limits.drain_delay)
         if self._data is not None:
-            self._data.close()
+            await stop_listening(self._data, self._connection)
         started = self._loop.time()
         while listener.open and not self._hurry.is_set():
             elapsed = self._loop.time() - started

@@ -139,6 +139,11 @@ class Service:
         """Open client connections."""
         return len(self._listener.open)
 
+    @property
+    def turned_away(self) -> int:
+        """Connections for which there was no room."""
+        return self._listener.turned_away
+
     async def start(self) -> None:
         """Listen.  Raises OSError where an address is taken."""
         exchange = self.exchange

@@ -240,7 +240,7 @@ async def _measure(
     work, samples = Soak(caller), list[Sample]()
     sums = work.sums
     now = time.perf_counter()
-    await asyncio.gather(*(Soak(caller).send(now) for _ in range(BURST)))
+    await asyncio.gather(*(Soak(caller).send(now) for _ in range(min(BURST, int(20 * seconds)))))
     peak = 0.0 if options.rate else await capacity(caller)
     rate = options.rate or peak * options.load
     await caller.close()

@@ -41,6 +41,7 @@ REQUESTS_AHEAD = 16
 # A head may be this long: tokens and baggage grow, but not without end.
 MAX_HEAD = 64 * 1024
 
+_NO_PARSER = httptools.HttpRequestParser(object())
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, for no time at all
 _MALFORMED = bad_request("the request is not valid HTTP/1.1")
 _HEAD_TOO_LARGE = bad_request("the request's head is too large", "head_too_large", 431)
@@ -104,8 +105,13 @@ class ClientConnection(asyncio.Protocol):
         self.listener.open.discard(self)
         self._dog.close()
         self.source = None
+        # What held us, as we held it: no connection waits for the garbage collector.
+        self._parser = _NO_PARSER
+        self._request = self._arriving = None
+        self._waiting.clear()
         if self._task is not None:
             self._task.cancel()
+            self._task = None
 
     def data_received(self, data: bytes) -> None:
         if self._deaf:

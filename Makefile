@@ -1,13 +1,14 @@
 # make demo: the main job on the embedded stub, with the real OpenAI SDK as the client.
 # make test: lint, types and every test.  Both set up from nothing, and run the checkout as it is.
-# make test-compiled, make bench, make bench-…: the same on an installed wheel, whose request path is compiled.
+# make soak: ten minutes of an ordinary bad day, MINUTES=60 for an hour.
+# make test-compiled, make soak, make bench, make bench-…: the same on an installed wheel, whose request path is compiled.
 PYTHON   ?= python3
 VENV     ?= .venv
 BIN      := $(VENV)/bin
 COMPILED := $(VENV)-compiled
 PACKAGED := pyproject.toml hatch_build.py $(shell find proxy policies -name '*.py' -o -name '*.yaml' -o -name '*.json' -o -path '*/page/*.*')
 
-.PHONY: demo test test-compiled lint lock rehearse bench bench-features bench-check bench-experiment clean
+.PHONY: demo test test-compiled lint lock rehearse soak bench bench-features bench-check bench-experiment clean
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -46,6 +47,10 @@ lint: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+MINUTES ?= 10
+soak: $(COMPILED)/.ready
+	$(COMPILED)/bin/python -m bench.soak --minutes $(MINUTES)
 
 bench: $(COMPILED)/.ready
 	$(COMPILED)/bin/python -m bench

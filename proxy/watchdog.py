@@ -20,6 +20,10 @@ HELD_UP = 0.1
 SECOND_LOOK = 0.01
 
 
+def _nothing() -> None:
+    pass
+
+
 class Watchdog:
     """Calls `expired()` once the loop's clock passes `deadline` (seconds, `loop.time()`)."""
 
@@ -43,8 +47,9 @@ class Watchdog:
             self._handle = self._loop.call_at(deadline, self._fire)
 
     def close(self) -> None:
-        """Disarm for good: drops the references the timer holds."""
+        """Disarm for good: drops the references the timer holds, and the one to its owner."""
         self.deadline = NEVER
+        self._expired = _nothing
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None

@@ -54,6 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--admin", type=address, metavar="HOST:PORT",
                         help="admin listener: /livez, /readyz, /metrics, /policy, /assign "
                              "(default: listen.admin of the policy, 127.0.0.1:8081)")  # fmt: skip
+    parser.add_argument("--reuse-port", action="store_true",
+                        help="share the data listener's port with other processes that say so, too: an upgrade starts "
+                             "the new one beside the old one, with another --admin, and ends the old one")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
@@ -73,12 +76,13 @@ def run(args: argparse.Namespace) -> int:
     configure(policy.observability.log_level)
     _raise_descriptor_limit()
     with asyncio.Runner(loop_factory=fastest_loop.new_event_loop) as runner:
-        return runner.run(_serve(store, args.listen or policy.listen.data, args.admin or policy.listen.admin))
+        listen, admin = args.listen or policy.listen.data, args.admin or policy.listen.admin
+        return runner.run(_serve(store, listen, admin, reuse_port=args.reuse_port))
 
 
-async def _serve(store: PolicyStore, data: Address, admin: Address) -> int:
+async def _serve(store: PolicyStore, data: Address, admin: Address, *, reuse_port: bool) -> int:
     policy = store.active.policy
-    service = Service(store, data, admin, token=os.environ.get(TOKEN_VARIABLE, ""))
+    service = Service(store, data, admin, token=os.environ.get(TOKEN_VARIABLE, ""), reuse_port=reuse_port)
     service.catch_signals()  # before anybody can know that there is a process to signal
     try:
         await service.start()

@@ -158,7 +158,7 @@ class Attempts:
                 connection.send(request, reply, reply.begin(connection, now))
                 await reply.settled
             if connection is None or (reply.failure is Failure.RESET and reply.is_stale):
-                await send_fresh(pool, request, reply, total, loop)
+                await send_fresh(pool, request, reply, total, loop, call.agent_name)
             failure = reply.failure
             if failure is None:
                 failure = reply.failure = judge_held(reply)

@@ -42,6 +42,7 @@ class CallState:
     body: Body | None = None
     buffered = 0  # bytes of `max_buffered` it holds
     admitted = False
+    crowding = False  # … when there was a crowd
     agent: AgentPolicy | None = None
     agent_name = OTHER
     user: bytes | None = None  # exactly as received; never recorded

@@ -10,6 +10,7 @@ from proxy.exchange.attempts import Attempts
 from proxy.exchange.call import CallState, Refusal
 from proxy.exchange.classify import judge
 from proxy.exchange.client import Client
+from proxy.exchange.crowd import Crowd
 from proxy.exchange.feedback import take_feedback
 from proxy.exchange.intake import Buffered, read_body, whole_body
 from proxy.exchange.passthrough import pass_through
@@ -55,6 +56,7 @@ class Exchange:
         self.buffered = Buffered()
         self.shadow = Shadow(policy, loop, outbox, self.budgets, self.buffered)
         self.in_flight = 0
+        self.crowd = Crowd(policy.limits)
         self._sorter_policy: IdentityPolicy | None = None
         self._sorter = RequestSorter(frozenset(), forward=False)
         self._host: bytes | None = None  # of the last request, and found sound
@@ -122,6 +124,7 @@ class Exchange:
         self.attempts.keep(policy.agents.values())
         self.shadow.keep(policy)
         self.budgets.keep({agent.name for agent in policy.agents.values()})
+        self.crowd.follow(policy.limits)
 
     def refuse(self, client: Client, answer: ErrorAnswer) -> None:
         """Answer, and settle, what the listener could not make a request of."""
@@ -210,8 +213,8 @@ class Exchange:
         return decision
 
     def _admit(self, call: CallState) -> None:
-        if self.in_flight >= call.policy.limits.max_in_flight:
-            raise Refusal(failure_answer(Failure.OVERLOAD), Failure.OVERLOAD)
+        if self.in_flight >= self.crowd.begins:
+            self.crowd.admit(call, self.in_flight)
         self.in_flight += 1
         call.admitted = True
         agent, body = call.agent, call.body
@@ -274,6 +277,8 @@ class Exchange:
         self.buffered.total -= call.buffered
         if call.admitted:
             self.in_flight -= 1
+            if call.crowding:
+                self.crowd.left(call)
         if (agent := call.agent) is not None and agent.shadow is not None:
             self.shadow.offer(call, agent, agent.shadow, self.in_flight)
         call.body = None

@@ -60,7 +60,7 @@ async def _send(
         connection.send(request, reply, reply.begin(connection, loop.time()))
         await reply.settled
     if connection is None or reply.is_stale:
-        await send_fresh(pool, request, reply, call.deadline, loop, head_only=head_only)
+        await send_fresh(pool, request, reply, call.deadline, loop, call.agent_name, head_only=head_only)
 
 
 def _head(call: CallState, upstream: UpstreamPolicy, framing: bytes) -> bytes:
@@ -74,7 +74,8 @@ async def _stream(call: CallState, pool: Pool, reply: Reply, upstream: UpstreamP
     length = call.headers.read.get(b"content-length")
     head = _head(call, upstream, _CHUNKED if length is None else b"Content-Length: %b\r\n" % length)
     try:
-        connection = await pool.connect(upstream.timeouts.connect + upstream.pool.wait, fresh=True)
+        limit = upstream.timeouts.connect + upstream.pool.wait
+        connection = await pool.connect(limit, call.agent_name, fresh=True)
     except UpstreamError as error:
         reply.on_failure(error.failure)
         return

@@ -12,6 +12,7 @@ async def send_fresh(
     reply: Reply,
     total: float,
     loop: asyncio.AbstractEventLoop,
+    agent: str = "",
     *,
     head_only: bool = False,
 ) -> None:
@@ -26,7 +27,7 @@ async def send_fresh(
         if again:
             reply.restart(loop)
         try:
-            connection = await pool.connect(total - loop.time(), fresh=again)
+            connection = await pool.connect(total - loop.time(), agent, fresh=again)
         except UpstreamError as error:
             reply.on_failure(error.failure)
             return

@@ -13,15 +13,13 @@ import logging
 import socket
 import struct
 from collections import deque
-from collections.abc import Awaitable, Callable
 from typing import cast
 
 import httptools
 
-from proxy.exchange.client import Client, Source
+from proxy.exchange.client import Source
+from proxy.listener.listener import Listener
 from proxy.listener.request import ClientRequest
-from proxy.outbox import Outbox
-from proxy.policy.snapshot import LimitsPolicy
 from proxy.tasks import spawn
 from proxy.watchdog import NEVER, Watchdog
 from proxy.wire.errors import ErrorAnswer, bad_request
@@ -41,35 +39,12 @@ REQUESTS_AHEAD = 16
 # A head may be this long: tokens and baggage grow, but not without end.
 MAX_HEAD = 64 * 1024
 
+_NO_PARSER = httptools.HttpRequestParser(object())
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, for no time at all
 _MALFORMED = bad_request("the request is not valid HTTP/1.1")
 _HEAD_TOO_LARGE = bad_request("the request's head is too large", "head_too_large", 431)
 _SLOW_HEAD = bad_request("the request's head took too long", "request_timeout", 408)
 _SLOW_BODY = bad_request("the request's body took too long", "request_timeout", 408)
-
-
-class Listener:
-    """What all client connections share: who serves them, and whether the process is draining."""
-
-    def __init__(
-        self,
-        handle: Callable[[Client], Awaitable[None]],
-        refuse: Callable[[Client, ErrorAnswer], None],
-        limits: Callable[[], LimitsPolicy],
-        loop: asyncio.AbstractEventLoop,
-        outbox: Outbox,
-    ) -> None:
-        self.outbox = outbox
-        self.handle = handle
-        self.refuse = refuse
-        self.limits = limits
-        self.loop = loop
-        self.draining = False
-        self.open: set[ClientConnection] = set()
-
-    def __call__(self) -> "ClientConnection":
-        """A connection for a socket that was accepted."""
-        return ClientConnection(self)
 
 
 class ClientConnection(asyncio.Protocol):
@@ -110,8 +85,14 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
-        self.listener.open.add(self)
-        self._dog.set(self._loop.time() + KEEPALIVE)
+        listener = self.listener
+        count, room = len(listener.open), listener.room
+        if count >= room:
+            self._deaf = True
+            listener.turn_away(self.transport)
+            return
+        listener.open.add(self)
+        self._dog.set(self._loop.time() + (KEEPALIVE if count < room // 2 else listener.limits().request_headers))
         self._task = spawn(self._run(), "client connection")
 
     def eof_received(self) -> None:
@@ -123,8 +104,13 @@ class ClientConnection(asyncio.Protocol):
         self.listener.open.discard(self)
         self._dog.close()
         self.source = None
+        # What held us, as we held it: no connection waits for the garbage collector.
+        self._parser = _NO_PARSER
+        self._request = self._arriving = None
+        self._waiting.clear()
         if self._task is not None:
             self._task.cancel()
+            self._task = None
 
     def data_received(self, data: bytes) -> None:
         if self._deaf:

@@ -27,9 +27,11 @@ from proxy.ledger import Sink
 from proxy.ledger.ledger import Ledger
 from proxy.ledger.open import kind_of
 from proxy.listener.alarms import Alarms
-from proxy.listener.connection import Listener
+from proxy.listener.backlog import stop_listening
+from proxy.listener.connection import ClientConnection
 from proxy.listener.daily import DailyReport
 from proxy.listener.export import Export
+from proxy.listener.listener import Listener
 from proxy.listener.rollout_metrics import rollout_metrics
 from proxy.outbox import Outbox
 from proxy.policy.load import LoadedPolicy
@@ -61,17 +63,26 @@ class Service:
     """Starts, serves, drains.  One per process (tests start several)."""
 
     def __init__(
-        self, store: PolicyStore, data: Address, admin: Address, sinks: tuple[Sink, ...] = (), token: str = ""
+        self,
+        store: PolicyStore,
+        data: Address,
+        admin: Address,
+        sinks: tuple[Sink, ...] = (),
+        token: str = "",
+        *,
+        reuse_port: bool = False,
     ) -> None:
         """`sinks`: who gets the records besides the metrics.
 
         `token`: what opens the admin routes that change something; empty: nothing does.
+        `reuse_port`: other processes may listen on the data listener's port, too.
         """
         policy = store.active.policy
         self.store = store
         self._data_address = data
         self._admin_address = admin
         self._given_sinks = sinks
+        self._reuse_port = reuse_port
         self._guard = Guard(token)
         self._loop = asyncio.get_running_loop()
         self.metrics = Metrics(self._known_models, self._gauges)
@@ -128,6 +139,11 @@ class Service:
         """Open client connections."""
         return len(self._listener.open)
 
+    @property
+    def turned_away(self) -> int:
+        """Connections for which there was no room."""
+        return self._listener.turned_away
+
     async def start(self) -> None:
         """Listen.  Raises OSError where an address is taken."""
         exchange = self.exchange
@@ -157,7 +173,11 @@ class Service:
             await web.TCPSite(runner, *self._admin_address, reuse_address=True).start()
             await self._keep_in(exchange.policy)  # no request before it is known what was spent and braked
             self._data = await self._loop.create_server(
-                self._listener, *self._data_address, backlog=BACKLOG, reuse_address=True
+                self._connection,
+                *self._data_address,
+                backlog=BACKLOG,
+                reuse_address=True,
+                reuse_port=self._reuse_port or None,
             )
         except OSError:
             await self.ledger.stop()
@@ -168,6 +188,9 @@ class Service:
         self._daily.follow(exchange.policy)
         self.probes.follow(exchange.policy)
         self._watching = spawn(self.store.watch(), "policy watch")
+
+    def _connection(self) -> ClientConnection:
+        return ClientConnection(self._listener)
 
     def catch_signals(self) -> None:
         """From now on SIGTERM and SIGINT ask for the end, the second one for it at once; SIGHUP reloads the policy."""
@@ -204,7 +227,7 @@ class Service:
         log.info("draining: %d requests in flight, %d connections", self.exchange.in_flight, len(listener.open))
         await self._wait(limits.drain_delay)
         if self._data is not None:
-            self._data.close()
+            await stop_listening(self._data, self._connection)
         started = self._loop.time()
         while listener.open and not self._hurry.is_set():
             elapsed = self._loop.time() - started
@@ -292,7 +315,9 @@ class Service:
     def _flush(self, due: float) -> None:
         """Every `FLUSH_EVERY` seconds; at `due`, of `perf_counter`, where the loop is idle."""
         now = time.perf_counter()
-        self.metrics.lag.observe(max(0.0, now - due))
+        late = max(0.0, now - due)
+        self.metrics.lag.observe(late)
+        self.exchange.crowd.look(late)
         self.exchange.flush()
         self.ledger.send()
         self._recent.look(now)
@@ -318,6 +343,15 @@ class Service:
         policy = exchange.policy
         yield gauge("splitlane_in_flight", "Requests being served.", exchange.in_flight)
         yield gauge("splitlane_buffered_bytes", "Request bodies held.", exchange.buffered.total)
+        refused = CounterMetricFamily("splitlane_overload_refused", "Requests refused, by limit.", labels=["limit"])
+        for limit, count in exchange.crowd.refused.items():
+            refused.add_metric([limit], count)
+        yield refused
+        yield gauge("splitlane_tasks", "Tasks of the event loop.", len(asyncio.all_tasks(self._loop)))
+        yield gauge("splitlane_connections", "Clients' connections.", len(self._listener.open))
+        yield CounterMetricFamily(
+            "splitlane_connections_turned_away", "Connections over the limit.", value=self._listener.turned_away
+        )
         rollout = GaugeMetricFamily("splitlane_rollout_percentage", "Share of users.", labels=["agent"])
         breaker = GaugeMetricFamily("splitlane_breaker_open", "1: the model is not called.", labels=["agent"])
         for agent in policy.agents.values():

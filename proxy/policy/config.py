@@ -240,6 +240,12 @@ class LimitsConfig(Section):
 
     max_in_flight: Annotated[int, whole(1)] = 1024
     """Requests being served."""
+    agent_share: Annotated[float, number(1, 100)] = 90.0
+    """Of them, what one agent may hold alone, where the policy has several."""
+    max_lag: PositiveDuration = 1.0
+    """How late the event loop may be, three looks in a row, before new requests are refused."""
+    max_connections: Annotated[int, whole(1)] = 10_000
+    """Clients' connections, idle ones too; at most half of the files that the process may open."""
     max_body: Size = 32 << 20
     """One chat request's body."""
     max_buffered: Size = 512 << 20

@@ -181,6 +181,9 @@ class LimitsPolicy:
     """What one process holds at most, and for how long."""
 
     max_in_flight: int
+    agent_share: float  # per cent of them that one agent may hold, where there are others
+    max_lag: float  # seconds that the event loop may be late
+    max_connections: int
     max_body: int
     max_buffered: int
     request_headers: float

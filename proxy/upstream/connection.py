@@ -18,6 +18,8 @@ from proxy.words import Failure
 # A response head larger than this is no answer (nginx refuses beyond 8 KiB a line).
 MAX_HEAD = 128 * 1024
 
+_NO_PARSER = httptools.HttpResponseParser(object())
+
 
 class Receiver(Protocol):
     """Takes one response.  `deadline()` says when to give up, and as what, at the present phase."""
@@ -216,6 +218,7 @@ class Connection(asyncio.Protocol):
         if exc is None:
             self._end_of_connection()
         self._fail(Failure.RESET)
+        self._parser = _NO_PARSER  # it held us, as we held it: no connection waits for the garbage collector
 
     def pause_writing(self) -> None:
         if self._writable is None:

@@ -1,6 +1,7 @@
 """The connections to one upstream: newest first, bounded, with a bounded wait."""
 
 import asyncio
+import errno
 import ssl
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -11,6 +12,9 @@ from proxy.upstream.connect import Resolver, open_connection, tls_context
 from proxy.upstream.connection import Connection
 from proxy.watchdog import HELD_UP
 from proxy.words import Failure
+
+# What this machine has run out of: files, ports or memory.  It says nothing of the upstream.
+_OUR_OWN = frozenset({errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM})
 
 
 class UpstreamError(Exception):
@@ -42,21 +46,23 @@ class Pool:
         self._resolver = resolver
         self._tls: ssl.SSLContext | None = None
         self._idle: list[Connection] = []
-        self._waiting: deque[asyncio.Future[Connection | None]] = deque()
+        self._waiting: dict[str, deque[asyncio.Future[Connection | None]]] = {}  # by agent, whose turn it is first
 
     def take(self) -> Connection | None:
         """The most recently used idle connection, if there is one; never waits."""
         return self._idle.pop() if self._idle else None
 
-    async def connect(self, limit: float, *, fresh: bool = False) -> Connection:
+    async def connect(self, limit: float, agent: str = "", *, fresh: bool = False) -> Connection:
         """A new connection, or (unless `fresh`) one that comes free first; `limit` seconds at most.
 
-        Raises UpstreamError: OVERLOAD (no place came free), CONNECT, CONNECT_TIMEOUT.
+        Where several wait, agents take turns.
+
+        Raises UpstreamError: OVERLOAD (no place came free, or we may open no more), CONNECT, CONNECT_TIMEOUT.
         """
         until = self._loop.time() + limit
         policy = self.upstream.pool
         if self.open >= policy.max_connections:
-            freed = await self._wait(min(policy.wait, limit))
+            freed = await self._wait(min(policy.wait, limit), agent)
             if freed is not None:
                 if not fresh:
                     return freed
@@ -75,7 +81,8 @@ class Pool:
         except TimeoutError as error:
             raise UpstreamError(Failure.CONNECT_TIMEOUT) from error
         except OSError as error:
-            raise UpstreamError(Failure.CONNECT, type(error).__name__) from error
+            failure = Failure.OVERLOAD if error.errno in _OUR_OWN else Failure.CONNECT
+            raise UpstreamError(failure, type(error).__name__) from error
         else:
             if connection.closed:
                 raise UpstreamError(Failure.CONNECT, "closed at once")
@@ -105,11 +112,9 @@ class Pool:
     def released(self, connection: Connection) -> None:
         """A response ended cleanly: the connection goes to who waits, else to the idle ones."""
         connection.used = True
-        while self._waiting:
-            waiter = self._waiting.popleft()
-            if not waiter.done():
-                waiter.set_result(connection)
-                return
+        if self._waiting and (waiter := self._next()) is not None:
+            waiter.set_result(connection)
+            return
         if self.retired:
             connection.close()
             return
@@ -148,18 +153,31 @@ class Pool:
 
     def _offer_room(self) -> None:
         """Tell the first that waits that it may open a connection of its own."""
-        while self._waiting and self.open < self.upstream.pool.max_connections:
-            waiter = self._waiting.popleft()
-            if not waiter.done():
+        if self._waiting and self.open < self.upstream.pool.max_connections:
+            waiter = self._next()
+            if waiter is not None:
                 self._reserved += 1
                 waiter.set_result(None)
                 return
         if self.retired and not self.open:
             self._forget(self)
 
-    async def _wait(self, limit: float) -> Connection | None:
+    def _next(self) -> asyncio.Future[Connection | None] | None:
+        """The first that waits of the agent whose turn it is; None: nobody does any more."""
+        while self._waiting:
+            agent = next(iter(self._waiting))
+            line = self._waiting.pop(agent)
+            while line:
+                waiter = line.popleft()
+                if not waiter.done():
+                    if line:
+                        self._waiting[agent] = line  # behind the others
+                    return waiter
+        return None
+
+    async def _wait(self, limit: float, agent: str) -> Connection | None:
         waiter: asyncio.Future[Connection | None] = self._loop.create_future()
-        self._waiting.append(waiter)
+        self._waiting.setdefault(agent, deque()).append(waiter)
         try:
             async with asyncio.timeout(limit):
                 return await waiter

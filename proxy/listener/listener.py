@@ -1,0 +1,60 @@
+"""What all connections of the data listener share."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from proxy.exchange.client import Client
+from proxy.outbox import Outbox
+from proxy.policy.snapshot import LimitsPolicy
+from proxy.wire.errors import ErrorAnswer, failure_answer
+from proxy.words import Failure
+
+if TYPE_CHECKING:
+    from proxy.listener.connection import ClientConnection
+
+log = logging.getLogger("splitlane.listener")
+
+_FULL = failure_answer(Failure.OVERLOAD)
+
+
+class Listener:
+    """What all client connections share: who serves them, and whether the process is draining."""
+
+    def __init__(
+        self,
+        handle: Callable[[Client], Awaitable[None]],
+        refuse: Callable[[Client, ErrorAnswer], None],
+        limits: Callable[[], LimitsPolicy],
+        loop: asyncio.AbstractEventLoop,
+        outbox: Outbox,
+    ) -> None:
+        self.outbox = outbox
+        self.handle = handle
+        self.refuse = refuse
+        self.limits = limits
+        self.loop = loop
+        self.draining = False
+        self.open: set[ClientConnection] = set()
+        self.turned_away = 0  # connections, because there were too many
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._files = soft if soft != resource.RLIM_INFINITY else 1 << 30
+
+    @property
+    def room(self) -> int:
+        """How many connections there may be: half of what the process may open is for other things."""
+        return min(self.limits().max_connections, self._files // 2)
+
+    def turn_away(self, transport: asyncio.Transport) -> None:
+        """Answer a connection for which there is no room before it has asked, and close it."""
+        self.turned_away += 1
+        if self.turned_away & (self.turned_away - 1) == 0:
+            log.warning("%d connections are open: %d more turned away so far", len(self.open), self.turned_away)
+        head = b"HTTP/1.1 503 Service Unavailable\r\n%bContent-Length: %d\r\nConnection: close\r\n\r\n"
+        body = _FULL.body()
+        transport.write(head % (_FULL.fields(), len(body)) + body)
+        transport.close()

@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[1]
 
 # Top to bottom: a stage imports itself and what stands below it.
 STAGES = (
-    "cli", "stub", "listener", "admin", "exchange", "budget", "upstream", "split", "wire", "experiment", "ledger",
-    "telemetry", "policy",
+    "cli", "stub", "workers", "listener", "admin", "exchange", "budget", "upstream", "split", "wire", "experiment",
+    "ledger", "telemetry", "policy",
 )  # fmt: skip
 # Below all stages; they import nothing of the proxy.
 SHARED = ("ids", "outbox", "tasks", "watchdog", "words")

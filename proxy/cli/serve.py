@@ -12,16 +12,13 @@ file is noticed at once where its folder can be watched, else within two seconds
 
 import argparse
 import asyncio
-import gc
 import logging
 import os
-import resource
 import sys
 from pathlib import Path
 
-from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
-
 from proxy.admin.answers import TOKEN_VARIABLE
+from proxy.listener.process import fastest_loop, lacks_parser, raise_descriptor_limit, settle_heap
 from proxy.listener.service import Service
 from proxy.policy.address import parse_address
 from proxy.policy.load import default_policy_path
@@ -29,11 +26,6 @@ from proxy.policy.problems import PolicyError
 from proxy.policy.snapshot import Address
 from proxy.policy.store import PolicyStore
 from proxy.telemetry.log import configure
-
-try:
-    import uvloop as fastest_loop
-except ImportError:  # PyPy
-    import asyncio as fastest_loop  # type: ignore[no-redef]
 
 log = logging.getLogger("splitlane")
 
@@ -58,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until a signal."""
-    if HttpRequestParser is HttpRequestParserPy:
+    if lacks_parser():
         print(
             "splitlane: aiohttp's C parser is missing; install an aiohttp wheel with extensions",
             file=sys.stderr,
@@ -71,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         return 2
     policy = store.active.policy
     configure(policy.observability.log_level)
-    _raise_descriptor_limit()
+    raise_descriptor_limit()
     with asyncio.Runner(loop_factory=fastest_loop.new_event_loop) as runner:
         return runner.run(_serve(store, args.listen or policy.listen.data, args.admin or policy.listen.admin))
 
@@ -85,7 +77,7 @@ async def _serve(store: PolicyStore, data: Address, admin: Address) -> int:
     except OSError as error:
         print(f"splitlane: cannot listen: {error}", file=sys.stderr)
         return 1
-    _settle_heap()
+    settle_heap()
     log.info(
         "serving %s: data %s, admin %s, policy %s",
         policy.environment,
@@ -97,21 +89,3 @@ async def _serve(store: PolicyStore, data: Address, admin: Address) -> int:
         log.warning("%s", warning)
     await service.run_until_signalled()
     return 0
-
-
-def _settle_heap() -> None:
-    """Take what start-up allocated out of the collector's sight.
-
-    Requests leave next to no cycles, so a full collection would walk every module to free nothing,
-    for tens of milliseconds.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(10_000, 20, 50)
-
-
-def _raise_descriptor_limit() -> None:
-    """Each request takes two descriptors; the usual soft limit of 1024 is too low for that."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

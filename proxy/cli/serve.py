@@ -4,10 +4,12 @@ examples:
   splitlane serve                                   policies/dev.yaml, or what GENESIS_ENV names
   GENESIS_ENV=production splitlane serve
   splitlane serve --policy my.yaml --listen 127.0.0.1:9000 --admin 127.0.0.1:9001
+  splitlane serve --workers 4                       four processes behind one port
 
 Then point the orchestrator's API base URL at http://127.0.0.1:8080/v1 (the mistralai SDK:
 without /v1).  SIGTERM drains: requests in flight finish, new ones go elsewhere.  A changed policy
 file is noticed at once where its folder can be watched, else within two seconds; SIGHUP reads it too.
+With --workers, SIGUSR2 starts the workers anew, one after the other, without a failed request.
 """
 
 import argparse
@@ -26,8 +28,12 @@ from proxy.policy.problems import PolicyError
 from proxy.policy.snapshot import Address
 from proxy.policy.store import PolicyStore
 from proxy.telemetry.log import configure
+from proxy.workers.sockets import bind
+from proxy.workers.supervisor import Supervisor
 
 log = logging.getLogger("splitlane")
+
+MOST = 64  # workers
 
 
 def address(text: str) -> Address:
@@ -38,6 +44,12 @@ def address(text: str) -> Address:
         raise argparse.ArgumentTypeError(f"expected {error}, got {text!r}") from None
 
 
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MOST:
+        raise argparse.ArgumentTypeError(f"expected a number from 1 to {MOST}, got {text!r}")
+    return int(text)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
     parser.add_argument("--policy", type=Path, help="policy file (default: policies/$GENESIS_ENV.yaml)")
@@ -46,6 +58,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--admin", type=address, metavar="HOST:PORT",
                         help="admin listener: /livez, /readyz, /metrics, /policy, /assign "
                              "(default: listen.admin of the policy, 127.0.0.1:8081)")  # fmt: skip
+    parser.add_argument(
+        "--workers",
+        type=_count,
+        metavar="N",
+        default=1,
+        help=f"processes that serve, behind one port and one admin listener: 1 (the default) to {MOST}",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -64,8 +83,26 @@ def run(args: argparse.Namespace) -> int:
     policy = store.active.policy
     configure(policy.observability.log_level)
     raise_descriptor_limit()
+    data, admin = args.listen or policy.listen.data, args.admin or policy.listen.admin
     with asyncio.Runner(loop_factory=fastest_loop.new_event_loop) as runner:
-        return runner.run(_serve(store, args.listen or policy.listen.data, args.admin or policy.listen.admin))
+        if args.workers > 1:
+            return runner.run(_supervise(store, data, admin, args.workers))
+        return runner.run(_serve(store, data, admin))
+
+
+async def _supervise(store: PolicyStore, data: Address, admin: Address, workers: int) -> int:
+    try:
+        sockets = bind(data, admin, workers)
+    except OSError as error:
+        print(f"splitlane: cannot listen: {error}", file=sys.stderr)
+        return 1
+    supervisor = Supervisor(store.path, store.active.policy, sockets)
+    supervisor.catch_signals()
+    for warning in store.warnings:
+        log.warning("%s", warning)
+    if store.active.policy.store.url is None:
+        log.warning("no store.url: each of the %d workers has budgets of its own", workers)
+    return await supervisor.run()
 
 
 async def _serve(store: PolicyStore, data: Address, admin: Address) -> int:

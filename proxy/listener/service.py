@@ -101,6 +101,7 @@ class Service:
         )  # fmt: skip
         self._servers: list[asyncio.Server] = []
         self._leads = False
+        self.on_adopted: Callable[[], None] | None = None  # is told of every change of policy
         self._signalled = asyncio.Event()
         self._hurry = asyncio.Event()
         self._flushing: asyncio.TimerHandle | None = None
@@ -263,6 +264,8 @@ class Service:
         if self._leads:
             self.lead()
         self.metrics.keep({agent.name for agent in policy.agents.values()}, _models(policy))
+        if self.on_adopted is not None:
+            self.on_adopted()
 
     def _hash_users_with(self, key: bytes) -> None:
         self.exchange.unit_key = key

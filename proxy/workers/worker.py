@@ -64,25 +64,32 @@ class SeenByAll:
         self._worker = worker
         self._exchange = exchange
         self._plain: Plain = {}
-        self._heard = asyncio.Event()
+        self._asked = 0
+        self._waiting: dict[int, asyncio.Future[None]] = {}  # by the number of a question
 
-    def hold(self, counts: Plain, families: Plain) -> None:
-        """The parent's word."""
+    def hold(self, number: int, counts: Plain, families: Plain) -> None:
+        """The parent's word; 0: without a question."""
         self.metrics.load(counts)
         self._plain = families
-        self._heard.set()
+        waiting = self._waiting.get(number)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(None)
 
     def flush(self) -> None:
         """What is shown between two questions is a second old at most."""
 
     async def refresh(self) -> None:
-        self._heard.clear()
-        self._worker.ask()
+        self._asked += 1
+        number = self._asked
+        heard = self._waiting[number] = asyncio.get_running_loop().create_future()
+        self._worker.ask(number)
         try:
             async with asyncio.timeout(HEARD_WITHIN):
-                await self._heard.wait()
+                await heard
         except TimeoutError:
             log.warning("the other workers do not say what they have counted")
+        finally:
+            del self._waiting[number]
 
     def collectors(self) -> list[Collector]:
         return [cast("Collector", self.metrics)]
@@ -117,6 +124,7 @@ class Worker:
         self._accepting: dict[int, list[asyncio.Server]] = {}
         self._changing = asyncio.Lock()
         self._ending: asyncio.Task[None] | None = None
+        self.code = 0  # of the process's end
         self._over = asyncio.Event()
 
     async def run(self) -> None:
@@ -136,9 +144,9 @@ class Worker:
         self._link.send("counts", 0, *self._count())
         await self._link.close()
 
-    def ask(self) -> None:
-        """Have the sum of what all have counted until now."""
-        self._link.send("ask", *self._count())
+    def ask(self, number: int) -> None:
+        """Have the sum of what all have counted until now; it comes with the question's number."""
+        self._link.send("ask", number, *self._count())
 
     def _see(self, exchange: Exchange, _: Metrics) -> SeenByAll:
         self._seen = SeenByAll(self, exchange)
@@ -163,12 +171,12 @@ class Worker:
         match message:
             case ("count", int(number)):
                 self._link.send("counts", number, *self._count())
-            case ("whole", dict(counts), dict(families)):
-                self._seen.hold(counts, families)
+            case ("whole", int(number), dict(counts), dict(families)):
+                self._seen.hold(number, counts, families)
             case ("accept", list(places)):
-                spawn(self._accept(set(places)), "accept")
+                spawn(self._accept(set(places)), "accept").add_done_callback(self._must_succeed)
             case ("lead",):
-                spawn(self._lead(), "lead")
+                spawn(self._lead(), "lead").add_done_callback(self._must_succeed)
             case ("reload",):
                 spawn(service.reload(), "reload")
             case ("notice", str(key), str(text)):
@@ -182,16 +190,19 @@ class Worker:
             case ("drain",):
                 self._end(None)
             case ("hurry",):
-                self._end(None)
                 service.hurry()
+                self._end(None)
 
     async def _accept(self, places: set[int]) -> None:
         """Accept at these places, and at no others."""
         async with self._changing:
+            if self._ending is not None:
+                return
             for place in places - self._accepting.keys():
                 self._accepting[place] = await self.service.accept(self._places[place])
             for place in self._accepting.keys() - places:
                 self.service.leave(self._accepting.pop(place))
+        self._link.send("accepting")
 
     async def _lead(self) -> None:
         """Answer at the admin listener, and do what one does for all."""
@@ -199,17 +210,18 @@ class Worker:
         self._seen.recent.begin()
         await self.service.admin_listener.open([each.dup() for each in self._admin])
         self.service.lead()
-        self._store_swapped()
+        self.service.alarms.tell_instead = None  # the others' notices come here
+        self.service.on_adopted = lambda: self._link.send("reloaded")
+        self._link.send("leading")
 
-    def _store_swapped(self) -> None:
-        swap = self._store.on_swap
-        assert swap is not None
-
-        def swapped(*policies: object) -> None:
-            swap(*policies)  # type: ignore[arg-type]
-            self._link.send("reloaded")
-
-        self._store.on_swap = swapped
+    def _must_succeed(self, done: asyncio.Task[None]) -> None:
+        """Without sockets there is nothing to do here: the parent tries again with another process."""
+        if not done.cancelled() and (error := done.exception()) is not None:
+            log.critical(
+                "cannot %s: %s", done.get_name(), error, exc_info=None if isinstance(error, OSError) else error
+            )
+            self.code = 1
+            self._end(0.0)
 
     def _end(self, delay: float | None) -> None:
         """Drain; with a `delay`, for another worker to take this one's place."""
@@ -239,15 +251,15 @@ def main(inherited: Inherited) -> None:
     try:
         store = PolicyStore(Path(inherited.policy), os.environ)
     except PolicyError as error:
-        print(error, file=sys.stderr)  # noqa: T201 as the command does
+        print(error, file=sys.stderr)
         sys.exit(2)
     configure(store.active.policy.observability.log_level)
     raise_descriptor_limit()
 
-    async def run() -> None:
-        await Worker(store, inherited).run()
+    async def run() -> int:
+        worker = Worker(store, inherited)
+        await worker.run()
+        return worker.code
 
     with asyncio.Runner(loop_factory=fastest_loop.new_event_loop) as runner:
-        runner.run(run())
-    logging.shutdown()
-    sys.exit(0)
+        sys.exit(runner.run(run()))

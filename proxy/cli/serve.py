@@ -19,9 +19,7 @@ import os
 import sys
 from pathlib import Path
 
-from proxy.admin.answers import TOKEN_VARIABLE
-from proxy.listener.process import fastest_loop, lacks_parser, raise_descriptor_limit, settle_heap
-from proxy.listener.service import Service
+from proxy.listener.process import NO_PARSER, fastest_loop, lacks_parser, raise_descriptor_limit, settle_heap
 from proxy.policy.address import parse_address
 from proxy.policy.load import default_policy_path
 from proxy.policy.problems import PolicyError
@@ -69,12 +67,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until a signal."""
-    if lacks_parser():
-        print(
-            "splitlane: aiohttp's C parser is missing; install an aiohttp wheel with extensions",
-            file=sys.stderr,
-        )
-        return 1
     try:
         store = PolicyStore(args.policy or default_policy_path(os.environ), os.environ)
     except PolicyError as error:
@@ -84,6 +76,9 @@ def run(args: argparse.Namespace) -> int:
     configure(policy.observability.log_level)
     raise_descriptor_limit()
     data, admin = args.listen or policy.listen.data, args.admin or policy.listen.admin
+    if args.workers == 1 and lacks_parser():  # a parent serves nothing; its workers look themselves
+        print(NO_PARSER, file=sys.stderr)
+        return 1
     with asyncio.Runner(loop_factory=fastest_loop.new_event_loop) as runner:
         if args.workers > 1:
             return runner.run(_supervise(store, data, admin, args.workers))
@@ -106,8 +101,10 @@ async def _supervise(store: PolicyStore, data: Address, admin: Address, workers:
 
 
 async def _serve(store: PolicyStore, data: Address, admin: Address) -> int:
+    from proxy.listener.service import Service  # noqa: PLC0415 what a parent of workers does not carry about
+
     policy = store.active.policy
-    service = Service(store, data, admin, token=os.environ.get(TOKEN_VARIABLE, ""))
+    service = Service(store, data, admin, token=os.environ.get("SPLITLANE_ADMIN_TOKEN", ""))
     service.catch_signals()  # before anybody can know that there is a process to signal
     try:
         await service.start()

@@ -3,18 +3,20 @@
 import gc
 import resource
 
-from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
-
 try:
     import uvloop as fastest_loop
 except ImportError:  # PyPy
     import asyncio as fastest_loop  # type: ignore[no-redef]
 
-__all__ = ["fastest_loop", "lacks_parser", "raise_descriptor_limit", "settle_heap"]
+__all__ = ["NO_PARSER", "fastest_loop", "lacks_parser", "raise_descriptor_limit", "settle_heap"]
+
+NO_PARSER = "splitlane: aiohttp's C parser is missing; install an aiohttp wheel with extensions"
 
 
 def lacks_parser() -> bool:
     """Whether aiohttp's C parser is missing."""
+    from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy  # noqa: PLC0415 who serves nothing has none
+
     return HttpRequestParser is HttpRequestParserPy
 
 

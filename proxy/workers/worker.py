@@ -22,7 +22,7 @@ from prometheus_client.registry import Collector
 from proxy.admin.answers import TOKEN_VARIABLE
 from proxy.exchange.exchange import Exchange
 from proxy.ledger.frames import Message
-from proxy.listener.process import fastest_loop, raise_descriptor_limit, settle_heap
+from proxy.listener.process import NO_PARSER, fastest_loop, lacks_parser, raise_descriptor_limit, settle_heap
 from proxy.listener.service import Service
 from proxy.policy.problems import PolicyError
 from proxy.policy.snapshot import AgentPolicy
@@ -248,6 +248,9 @@ def main(inherited: Inherited) -> None:
         signal.signal(number, signal.SIG_IGN)
     standard_error.share(inherited.lock)
     os.set_inheritable(inherited.lock, False)
+    if lacks_parser():
+        print(NO_PARSER, file=sys.stderr)
+        sys.exit(1)
     try:
         store = PolicyStore(Path(inherited.policy), os.environ)
     except PolicyError as error:

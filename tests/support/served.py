@@ -89,12 +89,16 @@ class Served:
 
 @asynccontextmanager
 async def serving(
-    policy: Path | None, env: Mapping[str, str] | None = None, folder: Path = ROOT, wrapper: Sequence[str] = ()
+    policy: Path | None,
+    env: Mapping[str, str] | None = None,
+    folder: Path = ROOT,
+    wrapper: Sequence[str] = (),
+    options: Sequence[str] = (),
 ) -> AsyncIterator[Served]:
     """The proxy, from when it listens to the end of the block, where it is killed if need be.
 
     Without a policy file, it is for `env` and the working directory `folder` to name one.  `wrapper` is a
-    command that becomes the one behind it.
+    command that becomes the one behind it, `options` are more of the command line's.
     """
     process = await asyncio.create_subprocess_exec(
         *wrapper,
@@ -107,6 +111,7 @@ async def serving(
         "127.0.0.1:0",
         "--admin",
         "127.0.0.1:0",
+        *options,
         cwd=folder,
         env={**os.environ, **(env or {})},
         stderr=asyncio.subprocess.PIPE,
@@ -123,7 +128,7 @@ async def serving(
 
     collecting = asyncio.create_task(collect())
     try:
-        async with asyncio.timeout(START):
+        async with asyncio.timeout(3 * START if options else START):
             while (found := _ADDRESSES.search("".join(log))) is None:
                 assert process.returncode is None, log
                 await asyncio.sleep(0.01)

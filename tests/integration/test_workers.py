@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ async def said(proxy: Served, words: str, within: float = 60.0) -> None:
 
 
 def descriptors(pid: int) -> int:
-    return len(os.listdir(f"/proc/{pid}/fd"))
+    return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
 
 
 async def test_workers_split_alike_are_counted_as_one_follow_one_policy_and_end_at_a_second_signal(
@@ -130,7 +131,7 @@ async def test_restart_and_death_and_drain_of_workers_under_load(tmp_path: Path)
         assert len(seen.failed) <= 8, "one in flight for each client at most"
         assert seen.refused == 0
         assert scrapes[-1]['splitlane_worker_restarts_total{reason="died"}'] == 1
-        for one, next_ in zip(scrapes, scrapes[1:], strict=False):
+        for one, next_ in pairwise(scrapes):
             less = {name: (value, next_[name]) for name, value in one.items() if next_[name] < value}
             assert not {name for name in less if is_counter(name)}, less
 

@@ -13,7 +13,7 @@ from proxy.telemetry.totals import add, add_families, families_of, plain_familie
 from proxy.words import Attempt, Failure, Usage
 from tests.support.records import SOUND
 
-ATTEMPT = Attempt("up", "ft:m", 200, None, 1.0)
+ATTEMPT = Attempt("up", "ft:m", 200, None, 0.0, 1.0, None, 0.001)
 
 
 def counting(seed: int, requests: int = 20) -> Metrics:
@@ -46,7 +46,7 @@ def summed(*parts: Plain) -> Plain:
 
 def exposition(metrics: Metrics) -> bytes:
     registry = CollectorRegistry()
-    registry.register(metrics)  # type: ignore[arg-type]
+    registry.register(metrics)
     return bytes(generate_latest(registry))
 
 

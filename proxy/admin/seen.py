@@ -1,14 +1,17 @@
 """How requests went, as the admin listener sees it: in one process, or in all workers together."""
 
+from collections.abc import Iterator
 from typing import Protocol, cast
 
 from prometheus_client import ProcessCollector
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from proxy.exchange.exchange import Exchange
 from proxy.policy.snapshot import AgentPolicy
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.recent import Recent
+from proxy.telemetry.totals import worker_families
 
 
 class Seen(Protocol):
@@ -48,11 +51,18 @@ class SeenHere:
         self._exchange.flush()
 
     def collectors(self) -> list[Collector]:
-        # The first has all that a registry calls.
-        return [cast("Collector", self.metrics), cast("Collector", ProcessCollector(registry=None))]
+        found = (self.metrics, ProcessCollector(registry=None), _Alone())
+        return [cast("Collector", each) for each in found]  # they have all that a registry calls
 
     def in_flight(self) -> int:
         return self._exchange.in_flight
 
     def breaker_is_open(self, agent: AgentPolicy) -> bool:
         return self._exchange.attempts.breaker(agent.finetuned).is_open
+
+
+class _Alone:
+    """One process, as the parent of several would tell of it."""
+
+    def collect(self) -> Iterator[Metric]:
+        return worker_families(1, {})

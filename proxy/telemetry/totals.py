@@ -4,12 +4,12 @@ Laws: counts are whole numbers, money and times in millionths of a millionth, so
 its order and never comes out less than before; a process that has ended leaves its counters and takes its gauges.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from operator import add as add_numbers
 
-from prometheus_client.core import Metric
+from prometheus_client.core import CounterMetricFamily, Metric
 
-from proxy.telemetry.metrics import PICO, Plain
+from proxy.telemetry.metrics import PICO, Plain, gauge
 
 # Gauges, and counts of what is in the store, of which each process has the same view, or none yet.
 HIGHEST = frozenset(
@@ -22,6 +22,8 @@ HIGHEST = frozenset(
 LOWEST = frozenset({"splitlane_ledger_up", "splitlane_srm_p", "process_start_time_seconds"})
 # Each process knows what all have spent, where there is a store; else its own.
 SPENT = "splitlane_budget_spent_usd"
+# Why a worker was started again: it ended by itself, or somebody wants new ones.
+DIED, ASKED = "died", "asked"
 
 _JOIN: dict[str, Callable[[float, float], float]] = {"highest": max, "lowest": min, "sum": add_numbers}
 
@@ -41,6 +43,17 @@ def plain_families(families: Iterable[Metric], *, stored: bool) -> Plain:
         }  # fmt: skip
         plain[name] = (family.type, family.documentation, how, samples)
     return plain
+
+
+def worker_families(serving: int, restarts: Mapping[str, int]) -> Iterator[Metric]:
+    """How many processes serve, and how often one was started in another's place, by why."""
+    yield gauge("splitlane_workers", "Processes that take requests.", serving)
+    family = CounterMetricFamily(
+        "splitlane_worker_restarts", "Workers started in another's place, by why.", labels=["reason"]
+    )
+    for reason in (DIED, ASKED):
+        family.add_metric([reason], restarts.get(reason, 0))
+    yield family
 
 
 def families_of(plain: Plain) -> Iterator[Metric]:

@@ -21,9 +21,10 @@ from proxy.ledger.frames import Message
 from proxy.policy.snapshot import Policy
 from proxy.tasks import spawn
 from proxy.telemetry.lines import standard_error
+from proxy.telemetry.totals import ASKED, DIED
 from proxy.workers.child import Child, first_of, told_last
 from proxy.workers.sockets import Sockets
-from proxy.workers.tally import ASKED, DIED, Tally
+from proxy.workers.tally import Tally
 
 log = logging.getLogger("splitlane.workers")
 
@@ -115,7 +116,7 @@ class Supervisor:
             await child.start(self._path, self._sockets, self._lock, self._when_ended)
         except OSError as error:
             log.error("worker %d does not start: %s", place + 1, error)  # noqa: TRY400 a machine without room
-            self._failed_with = 1
+            self._failed_with = 0 if self._serves else 1
             return None
         self._children.add(child)
         try:
@@ -135,9 +136,10 @@ class Supervisor:
         child.kill()
         await child.ended.wait()
         if not self._signalled.is_set():
-            self._failed_with = child.code if child.code is not None and child.code > 0 else 1
             if self._serves:
                 log.error("%s does not start", child)
+            else:
+                self._failed_with = max(child.code or 0, 1)
         return None
 
     async def _rest(self, place: int) -> None:

@@ -4,14 +4,10 @@ from collections import Counter
 from collections.abc import Iterable
 
 from prometheus_client import ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from proxy.telemetry.metrics import Plain
-from proxy.telemetry.totals import add, add_families, plain_families
+from proxy.telemetry.totals import ASKED, DIED, add, add_families, plain_families, worker_families
 from proxy.workers.child import Child
-
-# Why a worker was started again.
-DIED, ASKED = "died", "asked"
 
 
 class Tally:
@@ -40,11 +36,6 @@ class Tally:
         for child in children:
             add(counts, child.counts)
             add_families(families, child.families)
-        workers = GaugeMetricFamily("splitlane_workers", "Workers that take requests.", value=serving)
-        restarts = CounterMetricFamily(
-            "splitlane_worker_restarts", "Workers started in another's place, by why.", labels=["reason"]
-        )
-        for reason, count in self.restarts.items():
-            restarts.add_metric([reason], count)
-        add_families(families, plain_families((workers, restarts, *self._process.collect()), stored=False))
+        own = (*worker_families(serving, self.restarts), *self._process.collect())
+        add_families(families, plain_families(own, stored=False))
         return counts, families

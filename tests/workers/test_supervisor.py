@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,3 +37,58 @@ async def test_worker_that_never_becomes_ready_is_killed_and_ends_all(
     monkeypatch.setattr(supervisor, "START_WITHIN", 0.2)
     assert await ended("time.sleep(60)", monkeypatch) == 1
     assert "does not become ready" in caplog.text
+
+
+class Told:
+    """A worker as far as it is told something."""
+
+    def __init__(self, place: int) -> None:
+        self.place = place
+        self.told: list[tuple[Any, ...]] = []
+        self.leading = asyncio.Event()
+        self.ended = asyncio.Event()
+
+    def send(self, *message: Any) -> None:
+        self.told.append(message)
+
+
+async def test_brakes_notices_and_reloads_of_one_worker_reach_those_they_concern() -> None:
+    sockets = bind(ANY, ANY, 3)
+    parent: Any = Supervisor(Path("policy.yaml"), policy_of("http://127.0.0.1:1"), sockets)
+    workers = [Told(place) for place in range(3)]
+    leader, one, other = workers
+    parent._children = {*workers}
+    trip = ("trip", "id", "qa_agent", 1.0, "{}")
+    parent._hear(one, trip)
+    assert (leader.told, one.told, other.told) == ([trip], [], [trip])
+    assert parent._brakes == {"qa_agent": trip}, "for those that are still to start"
+    clear = ("clear", "qa_agent", "somebody")
+    parent._hear(leader, clear)
+    assert (leader.told, one.told, other.told) == ([trip], [clear], [trip, clear])
+    assert parent._brakes == {}
+
+    notice = ("notice", "key", "text")
+    parent._hear(one, notice)
+    assert notice not in leader.told, "nobody leads yet"
+    leader.leading.set()
+    await parent._lead(leader)
+    assert leader.told[-2:] == [("lead",), notice]
+    parent._hear(other, notice)
+    assert leader.told[-1] == notice
+    parent._hear(leader, ("reloaded",))
+    assert (one.told[-1], other.told[-1]) == (("reload",), ("reload",))
+    assert leader.told[-1] == notice
+    sockets.close()
+
+
+async def test_place_without_a_worker_is_accepted_from_by_the_one_with_fewest() -> None:
+    sockets = bind(ANY, ANY, 4)
+    parent: Any = Supervisor(Path("policy.yaml"), policy_of("http://127.0.0.1:1"), sockets)
+    workers = [Told(place) for place in range(4)]
+    parent._serving = {0: workers[0], 1: workers[1]}
+    parent._spread()
+    assert [worker.told for worker in workers[:2]] == [[("accept", [0, 2])], [("accept", [1, 3])]]
+    parent._serving[2] = workers[2]
+    parent._spread()
+    assert [worker.told[-1] for worker in workers[:3]] == [("accept", [0, 3]), ("accept", [1]), ("accept", [2])]
+    sockets.close()

@@ -3,6 +3,7 @@
 The folders are the stages of a request; imports point down this list or into `words`:
     cli         argv → one command each
     stub        an upstream that speaks both dialects and misbehaves on demand
+    workers     several processes behind one port, and the parent that starts them
     listener    the data and admin sockets, drain, signals, limits
     admin       what the admin listener answers
     exchange    the request path: read, identify, assign, admit, attempt, commit, relay, settle

@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[1]
 
 # Top to bottom: a stage imports itself and what stands below it.
 STAGES = (
-    "cli", "stub", "listener", "admin", "exchange", "budget", "upstream", "split", "wire", "experiment", "ledger",
-    "telemetry", "policy",
+    "cli", "stub", "workers", "listener", "admin", "exchange", "budget", "upstream", "split", "wire", "experiment",
+    "ledger", "telemetry", "policy",
 )  # fmt: skip
 # Below all stages; they import nothing of the proxy.
 SHARED = ("ids", "outbox", "tasks", "watchdog", "words")
@@ -55,18 +55,23 @@ COVERED_BY = {
     "exchange.request": "integration/test_wire_requests.py",
     "exchange.send": "integration/test_stale_connection.py",
     "experiment.full_report": "cli/test_report_verdicts.py",
+    "listener.admin": "integration/test_admin.py",
     "listener.alarms": "integration/test_brake.py",
     "exchange.shadow_metrics": "integration/test_shadow.py",
     "listener.connection": "integration/test_bad_http.py",
     "listener.export": "integration/test_export.py",
     "listener.listener": "integration/test_connections.py",
+    "listener.process": "cli/test_serve.py",
     "listener.request": "integration/test_framing.py",
     "listener.service": "integration/test_drain.py",
     "upstream.connect": "integration/upstream_client/test_names.py",
     "upstream.connection": "integration/upstream_client/test_framing.py",
     "upstream.pool": "integration/upstream_client/test_pool.py",
+    "workers.child": "integration/test_workers.py",
+    "workers.link": "integration/test_workers.py",
+    "workers.tally": "integration/test_workers.py",
 }
-TESTED_STAGES = ("wire", "split", "upstream", "budget", "exchange", "experiment", "telemetry", "listener")
+TESTED_STAGES = ("wire", "split", "upstream", "budget", "exchange", "experiment", "telemetry", "listener", "workers")
 # Types and nothing else.
 WITHOUT_BEHAVIOUR = ("experiment.evidence", "experiment.verdict")
 

@@ -1,10 +1,9 @@
 """The admin listener's routes.  It is outside the data listener's limits: it answers under overload."""
 
-from collections.abc import Callable
-from typing import cast
+from collections.abc import Awaitable, Callable, Sequence
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
@@ -14,7 +13,6 @@ from proxy.admin.orders import OrderRoutes
 from proxy.admin.policy import PolicyRoutes
 from proxy.admin.report import ReportRoutes
 from proxy.admin.rollout import RolloutRoutes
-from proxy.telemetry.metrics import Metrics
 from proxy.wire.errors import bad_request
 
 _NOT_FOUND = bad_request(
@@ -26,8 +24,8 @@ _NOT_FOUND = bad_request(
 
 
 def admin_app(
-    metrics: Metrics,
-    flush: Callable[[], None],
+    collectors: Sequence[Collector],
+    refresh: Callable[[], Awaitable[None]],
     readiness: Callable[[], str],
     policy: PolicyRoutes,
     health: HealthRoutes,
@@ -36,10 +34,10 @@ def admin_app(
     report: ReportRoutes,
     dashboard: DashboardRoutes,
 ) -> web.Application:
-    """`flush` brings the metrics up to date; `readiness`: `ready` where new requests are welcome, else why not."""
+    """`refresh` brings what collectors give up to date; `readiness`: `ready`, else why no request is welcome."""
     registry = CollectorRegistry()
-    registry.register(cast("Collector", metrics))  # it has all that a registry calls
-    ProcessCollector(registry=registry)
+    for collector in collectors:
+        registry.register(collector)
 
     async def livez(_: web.Request) -> web.Response:
         return web.Response(text="ok\n")
@@ -49,7 +47,7 @@ def admin_app(
         return web.Response(status=200 if word == "ready" else 503, text=f"{word}\n")
 
     async def scrape(request: web.Request) -> web.Response:
-        flush()
+        await refresh()
         encode, content_type = choose_encoder(",".join(request.headers.getall("Accept", [])))
         response = web.Response(body=encode(registry), headers={"Content-Type": content_type})
         response.enable_compression()  # where it was asked for

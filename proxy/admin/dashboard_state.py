@@ -12,11 +12,12 @@ import orjson
 
 from proxy import __version__
 from proxy.admin.health import HealthRoutes
+from proxy.admin.seen import Seen
 from proxy.exchange.exchange import Exchange
 from proxy.experiment.percentages import switched_off
 from proxy.policy.snapshot import AgentPolicy
 from proxy.policy.store import PolicyStore
-from proxy.telemetry.metrics import LATENCY_BUCKETS, TTFT_BUCKETS, Histogram, Metrics
+from proxy.telemetry.metrics import LATENCY_BUCKETS, TTFT_BUCKETS, Histogram
 from proxy.telemetry.recent import WINDOW, quantile
 from proxy.words import Assignment, Variant
 
@@ -53,7 +54,7 @@ class DashboardState:
         self,
         exchange: Exchange,
         store: PolicyStore,
-        metrics: Metrics,
+        seen: Seen,
         health: HealthRoutes,
         readiness: Callable[[], str],
         *,
@@ -62,7 +63,7 @@ class DashboardState:
         """`may_act`: whether there is a token that opens what changes something."""
         self._exchange = exchange
         self._store = store
-        self._metrics = metrics
+        self._seen = seen
         self._health = health
         self._readiness = readiness
         self._may_act = may_act
@@ -74,7 +75,7 @@ class DashboardState:
         now = time.time()
         health, sums = self._health.agents(), self._sums()
         fallbacks: defaultdict[str, dict[str, int]] = defaultdict(dict)
-        for (agent, reason), count in self._metrics.fallbacks():
+        for (agent, reason), count in self._seen.metrics.fallbacks():
             fallbacks[agent][reason] = count
         steps = [{"percent": step.percent, "approval": step.approval} for step in active.config.rollout.plan]
         budgets = [status._asdict() for status in self._exchange.budgets.status(policy, now)]
@@ -90,7 +91,7 @@ class DashboardState:
             "stored": policy.store.url is not None,
             "may_act": self._may_act,
             "readiness": self._readiness(),
-            "in_flight": self._exchange.in_flight,
+            "in_flight": self._seen.in_flight(),
             "window": WINDOW,
             "steps": steps,
             "budgets": [budget for budget in budgets if budget["scope"] == "all"],
@@ -109,7 +110,7 @@ class DashboardState:
 
     def _sums(self) -> defaultdict[tuple[str, str], _Sums]:
         found: defaultdict[tuple[str, str], _Sums] = defaultdict(_Sums)
-        for (agent, variant, _), series in self._metrics.series():
+        for (agent, variant, _), series in self._seen.metrics.series():
             sums = found[agent, variant]
             sums.ok += series.successes
             sums.requests += series.successes + sum(series.outcomes.values())

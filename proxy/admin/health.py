@@ -6,16 +6,17 @@ the same meaning.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from aiohttp import web
 
 from proxy.admin.answers import UNKNOWN_AGENT, error_answer, json_answer, utc_time
 from proxy.admin.rollout import show_brake
+from proxy.admin.seen import Seen
 from proxy.exchange.exchange import Exchange
 from proxy.exchange.probes import ProbedModel, Probes
 from proxy.policy.snapshot import AgentPolicy
-from proxy.telemetry.recent import WINDOW, Outcomes, Recent
+from proxy.telemetry.recent import WINDOW, Outcomes
 from proxy.words import Variant
 
 # Requests below which a share says nothing.
@@ -41,17 +42,16 @@ def symptoms(outcomes: Outcomes) -> list[str]:
 
 
 class HealthRoutes:
-    """Handlers over one process's exchange and its probes."""
+    """Handlers over the exchange, what has been seen of requests, and the probes."""
 
-    def __init__(self, exchange: Exchange, recent: Recent, probes: Probes, flush: Callable[[], None]) -> None:
-        """`flush` brings what `recent` looks at up to date."""
+    def __init__(self, exchange: Exchange, seen: Seen, probes: Probes) -> None:
         self._exchange = exchange
-        self._recent = recent
+        self._seen = seen
         self._probes = probes
-        self._flush = flush
 
     async def all(self, _: web.Request) -> web.Response:
         """GET /health: every agent.  200 also while degraded: users are being served."""
+        await self._seen.refresh()
         policy = self._exchange.policy
         agents = self.agents()
         degraded = any(agent["status"] != "OK" for agent in agents.values())
@@ -70,6 +70,7 @@ class HealthRoutes:
         agent = self._exchange.policy.agents.get(name)
         if agent is None:
             return error_answer(UNKNOWN_AGENT)
+        await self._seen.refresh()
         return json_answer({"agent": agent.name, **self._judge(agent, self._outcomes())})
 
     def agents(self) -> dict[str, dict[str, object]]:
@@ -78,13 +79,12 @@ class HealthRoutes:
         return {agent.name: self._judge(agent, outcomes) for agent in self._exchange.policy.agents.values()}
 
     def _outcomes(self) -> Mapping[tuple[str, str], Outcomes]:
-        self._flush()
-        return self._recent.outcomes()
+        self._seen.flush()
+        return self._seen.recent.outcomes()
 
     def _judge(self, agent: AgentPolicy, outcomes: Mapping[tuple[str, str], Outcomes]) -> dict[str, object]:
-        attempts = self._exchange.attempts
-        brake = attempts.brakes.tripped.get(agent.name)
-        is_open = attempts.breaker(agent.finetuned).is_open
+        brake = self._exchange.attempts.brakes.tripped.get(agent.name)
+        is_open = self._seen.breaker_is_open(agent)
         arms = {variant.value: outcomes.get((agent.name, variant.value), _NOBODY) for variant in Variant}
         probed = {
             Variant.FINETUNED.value: self._probes.of(agent.finetuned),

@@ -93,6 +93,12 @@ class OrderRoutes:
             return error_answer(_NO_STORE)
         return await self._obey(request, order, name, reason)
 
+    async def settled(self) -> None:
+        """Wait until the order that is being obeyed has been; one that hangs is not waited for."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(WITHIN), self._turn:
+                pass
+
     def refusal(self, request: web.Request) -> web.Response | None:
         """The answer to who may not give orders; None: go on."""
         if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):

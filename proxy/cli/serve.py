@@ -4,38 +4,35 @@ examples:
   splitlane serve                                   policies/dev.yaml, or what GENESIS_ENV names
   GENESIS_ENV=production splitlane serve
   splitlane serve --policy my.yaml --listen 127.0.0.1:9000 --admin 127.0.0.1:9001
+  splitlane serve --workers 4                       four processes behind one port
 
 Then point the orchestrator's API base URL at http://127.0.0.1:8080/v1 (the mistralai SDK:
 without /v1).  SIGTERM drains: requests in flight finish, new ones go elsewhere.  A changed policy
 file is noticed at once where its folder can be watched, else within two seconds; SIGHUP reads it too.
+With --workers, SIGUSR2 starts the workers anew, one after the other, without a failed request.
 """
 
 import argparse
 import asyncio
-import gc
 import logging
 import os
-import resource
 import sys
 from pathlib import Path
 
-from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
-
 from proxy.admin.answers import TOKEN_VARIABLE
-from proxy.listener.service import Service
+from proxy.listener.process import NO_PARSER, fastest_loop, lacks_parser, raise_descriptor_limit, settle_heap
 from proxy.policy.address import parse_address
 from proxy.policy.load import default_policy_path
 from proxy.policy.problems import PolicyError
 from proxy.policy.snapshot import Address
 from proxy.policy.store import PolicyStore
 from proxy.telemetry.log import configure
-
-try:
-    import uvloop as fastest_loop
-except ImportError:  # PyPy
-    import asyncio as fastest_loop  # type: ignore[no-redef]
+from proxy.workers.sockets import bind
+from proxy.workers.supervisor import Supervisor
 
 log = logging.getLogger("splitlane")
+
+MOST = 64  # workers
 
 
 def address(text: str) -> Address:
@@ -44,6 +41,12 @@ def address(text: str) -> Address:
         return parse_address(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"expected {error}, got {text!r}") from None
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MOST:
+        raise argparse.ArgumentTypeError(f"expected a number from 1 to {MOST}, got {text!r}")
+    return int(text)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,16 +60,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reuse-port", action="store_true",
                         help="share the data listener's port with other processes that say so, too: an upgrade starts "
                              "the new one beside the old one, with another --admin, and ends the old one")  # fmt: skip
+    parser.add_argument(
+        "--workers",
+        type=_count,
+        metavar="N",
+        default=1,
+        help=f"processes that serve, behind one port and one admin listener: 1 (the default) to {MOST}",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Serve until a signal."""
-    if HttpRequestParser is HttpRequestParserPy:
-        print(
-            "splitlane: aiohttp's C parser is missing; install an aiohttp wheel with extensions",
-            file=sys.stderr,
-        )
-        return 1
+    if args.reuse_port and args.workers > 1:
+        print("--reuse-port: expected one worker; --workers are started anew by SIGUSR2", file=sys.stderr)
+        return 2
     try:
         store = PolicyStore(args.policy or default_policy_path(os.environ), os.environ)
     except PolicyError as error:
@@ -74,13 +81,35 @@ def run(args: argparse.Namespace) -> int:
         return 2
     policy = store.active.policy
     configure(policy.observability.log_level)
-    _raise_descriptor_limit()
+    raise_descriptor_limit()
+    data, admin = args.listen or policy.listen.data, args.admin or policy.listen.admin
+    if args.workers == 1 and lacks_parser():  # a parent serves nothing; its workers look themselves
+        print(NO_PARSER, file=sys.stderr)
+        return 1
     with asyncio.Runner(loop_factory=fastest_loop.new_event_loop) as runner:
-        listen, admin = args.listen or policy.listen.data, args.admin or policy.listen.admin
-        return runner.run(_serve(store, listen, admin, reuse_port=args.reuse_port))
+        if args.workers > 1:
+            return runner.run(_supervise(store, data, admin, args.workers))
+        return runner.run(_serve(store, data, admin, reuse_port=args.reuse_port))
+
+
+async def _supervise(store: PolicyStore, data: Address, admin: Address, workers: int) -> int:
+    try:
+        sockets = bind(data, admin, workers)
+    except OSError as error:
+        print(f"splitlane: cannot listen: {error}", file=sys.stderr)
+        return 1
+    supervisor = Supervisor(store.path, store.active.policy, sockets)
+    supervisor.catch_signals()
+    for warning in store.warnings:
+        log.warning("%s", warning)
+    if store.active.policy.store.url is None:
+        log.warning("no store.url: each of the %d workers has budgets of its own", workers)
+    return await supervisor.run()
 
 
 async def _serve(store: PolicyStore, data: Address, admin: Address, *, reuse_port: bool) -> int:
+    from proxy.listener.service import Service  # noqa: PLC0415 what a parent of workers does not carry about
+
     policy = store.active.policy
     service = Service(store, data, admin, token=os.environ.get(TOKEN_VARIABLE, ""), reuse_port=reuse_port)
     service.catch_signals()  # before anybody can know that there is a process to signal
@@ -89,7 +118,7 @@ async def _serve(store: PolicyStore, data: Address, admin: Address, *, reuse_por
     except OSError as error:
         print(f"splitlane: cannot listen: {error}", file=sys.stderr)
         return 1
-    _settle_heap()
+    settle_heap()
     log.info(
         "serving %s: data %s, admin %s, policy %s",
         policy.environment,
@@ -101,21 +130,3 @@ async def _serve(store: PolicyStore, data: Address, admin: Address, *, reuse_por
         log.warning("%s", warning)
     await service.run_until_signalled()
     return 0
-
-
-def _settle_heap() -> None:
-    """Take what start-up allocated out of the collector's sight.
-
-    Requests leave next to no cycles, so a full collection would walk every module to free nothing,
-    for tens of milliseconds.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(10_000, 20, 50)
-
-
-def _raise_descriptor_limit() -> None:
-    """Each request takes two descriptors; the usual soft limit of 1024 is too low for that."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -5,7 +5,7 @@ other proxies.  Whoever trips it announces it, whoever is asked to clear it says
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
@@ -28,6 +28,10 @@ class Alarms:
     def __init__(self, exchange: Exchange, store: PolicyStore) -> None:
         self.notices = Notices()
         self.ledger: Ledger | None = None
+        # Who tells people instead of us, and who hears of brakes where no store is shared.
+        self.tell_instead: Callable[[str, str], None] | None = None
+        self.on_trip: Callable[[Brake], None] | None = None
+        self.on_clear: Callable[[str, str], None] | None = None
         self._exchange = exchange
         self._brakes = exchange.attempts.brakes
         self._ours: set[str] = set()  # ids of brakes in force that were tripped here
@@ -62,7 +66,19 @@ class Alarms:
             self._brakes.hold({name: other for name, other in self._brakes.tripped.items() if name != agent})
         if self.ledger is not None:
             self.ledger.clear(agent, actor)  # one that the store knows of and we do not is cleared too
+        if self.on_clear is not None:
+            self.on_clear(agent, actor)
         return brake
+
+    def tripped_elsewhere(self, brake: Brake) -> None:
+        """Another worker has tripped it."""
+        if self.ledger is not None and brake.agent not in self._brakes.tripped:
+            self.ledger.trip(brake)
+
+    def cleared_elsewhere(self, agent: str, actor: str) -> None:
+        """Another worker was asked to take it back."""
+        if self.ledger is not None:
+            self.ledger.clear(agent, actor)
 
     def collect(self) -> Iterator[Metric]:
         """Brakes by agent of the active policy, and notices."""
@@ -83,6 +99,8 @@ class Alarms:
         )
         if self.ledger is not None:
             self.ledger.trip(brake)
+        if self.on_trip is not None:
+            self.on_trip(brake)
 
     def _exceeded(self, excess: BudgetExceeded) -> None:
         scope, window, limit, resets_at, action, meaning = excess
@@ -100,4 +118,5 @@ class Alarms:
         )
 
     def _tell(self, key: str, text: str) -> None:
-        self.notices.tell(key, f"Splitlane, {self._exchange.policy.environment}: {text}")
+        tell = self.tell_instead or self.notices.tell
+        tell(key, f"Splitlane, {self._exchange.policy.environment}: {text}")

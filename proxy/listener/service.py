@@ -3,22 +3,15 @@
 import asyncio
 import logging
 import signal
+import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
-from aiohttp import web
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from proxy.admin.answers import Guard
-from proxy.admin.app import admin_app
-from proxy.admin.dashboard import DashboardRoutes
-from proxy.admin.dashboard_state import DashboardState
-from proxy.admin.health import HealthRoutes
-from proxy.admin.orders import OrderRoutes
-from proxy.admin.policy import PolicyRoutes
-from proxy.admin.report import ReportRoutes
 from proxy.admin.reporter import Reporter
-from proxy.admin.rollout import RolloutRoutes
+from proxy.admin.seen import Seen, SeenHere
 from proxy.budget.metrics import budget_metrics
 from proxy.exchange.exchange import Exchange
 from proxy.exchange.probes import Probes
@@ -26,6 +19,7 @@ from proxy.exchange.shadow_metrics import shadow_metrics
 from proxy.ledger import Sink
 from proxy.ledger.ledger import Ledger
 from proxy.ledger.open import kind_of
+from proxy.listener.admin import AdminListener
 from proxy.listener.alarms import Alarms
 from proxy.listener.backlog import stop_listening
 from proxy.listener.connection import ClientConnection
@@ -43,7 +37,6 @@ from proxy.telemetry.access import AccessLog
 from proxy.telemetry.lines import standard_error
 from proxy.telemetry.log import follow, log_lines
 from proxy.telemetry.metrics import Metrics, gauge
-from proxy.telemetry.recent import Recent
 
 log = logging.getLogger("splitlane.listener")
 
@@ -65,16 +58,18 @@ class Service:
     def __init__(
         self,
         store: PolicyStore,
-        data: Address,
-        admin: Address,
+        data: Address | None,
+        admin: Address | None,
         sinks: tuple[Sink, ...] = (),
         token: str = "",
+        see: Callable[[Exchange, Metrics], Seen] = SeenHere,
         *,
         reuse_port: bool = False,
     ) -> None:
         """`sinks`: who gets the records besides the metrics.
 
-        `token`: what opens the admin routes that change something; empty: nothing does.
+        `token`: what opens the admin routes that change something; empty: nothing does.  A worker has no
+        addresses: it is given sockets.  `see`: what its admin listener sees, given what is counted here.
         `reuse_port`: other processes may listen on the data listener's port, too.
         """
         policy = store.active.policy
@@ -83,19 +78,18 @@ class Service:
         self._admin_address = admin
         self._given_sinks = sinks
         self._reuse_port = reuse_port
-        self._guard = Guard(token)
         self._loop = asyncio.get_running_loop()
-        self.metrics = Metrics(self._known_models, self._gauges)
+        self.metrics = Metrics(self._known_models, self.gauges)
         self._access = AccessLog(standard_error)
         self.export = Export(self.metrics)
         outbox = Outbox(self._loop)
         self.exchange = Exchange(policy, (self.metrics.take,), self._loop, outbox)
-        self.probes = Probes(self._loop, outbox, self.exchange.budgets, self.metrics)
+        self.seen = see(self.exchange, self.metrics)
+        self.probes = Probes(self._loop, outbox, self.exchange.budgets, self.seen.metrics)
         self.alarms = Alarms(self.exchange, store)
         self.ledger = self.alarms.ledger = Ledger(
             self._loop, self._hash_users_with, self.exchange.budgets.others, self.alarms.hold
         )
-        self._recent = Recent(self.metrics)
         self._reporter = Reporter(store.path)
         self._daily = DailyReport(self._reporter.write)
         store.on_swap = self._adopt
@@ -107,9 +101,13 @@ class Service:
             self._loop,
             outbox,
         )
-        self._data: asyncio.Server | None = None
-        self._admin: web.AppRunner | None = None
-        self._dashboard: DashboardRoutes | None = None
+        self.admin_listener = AdminListener(
+            self.exchange, store, self.seen, self.probes, self.alarms, self._reporter, Guard(token),
+            lambda: self.readiness,
+        )  # fmt: skip
+        self._servers: list[asyncio.Server] = []
+        self._leads = False
+        self.on_adopted: Callable[[], None] | None = None  # is told of every change of policy
         self._signalled = asyncio.Event()
         self._hurry = asyncio.Event()
         self._flushing: asyncio.TimerHandle | None = None
@@ -118,21 +116,18 @@ class Service:
     @property
     def data(self) -> Address:
         """The data listener's address, once started."""
-        assert self._data is not None
-        host, port, *_ = self._data.sockets[0].getsockname()
+        host, port, *_ = self._servers[0].sockets[0].getsockname()
         return Address(host, port)
 
     @property
     def admin(self) -> Address:
         """The admin listener's address, once started."""
-        assert self._admin is not None
-        host, port, *_ = self._admin.addresses[0]
-        return Address(host, port)
+        return self.admin_listener.address
 
     @property
     def readiness(self) -> str:
         """Whether new requests are welcome: starting | ready | draining."""
-        return "draining" if self._listener.draining else "ready" if self._data is not None else "starting"
+        return "draining" if self._listener.draining else "ready" if self._servers else "starting"
 
     @property
     def connections(self) -> int:
@@ -146,47 +141,56 @@ class Service:
 
     async def start(self) -> None:
         """Listen.  Raises OSError where an address is taken."""
-        exchange = self.exchange
-        health = HealthRoutes(exchange, self._recent, self.probes, exchange.flush)
-        may_act = self._guard.opens_something
-        state = DashboardState(exchange, self.store, self.metrics, health, lambda: self.readiness, may_act=may_act)
-        dashboard = self._dashboard = DashboardRoutes(state, self._reporter)
-        orders = OrderRoutes(self.store, self._guard, dashboard.changed)
-        runner = web.AppRunner(
-            admin_app(
-                self.metrics,
-                exchange.flush,
-                lambda: self.readiness,
-                PolicyRoutes(self.store, exchange.budgets, exchange.attempts.brakes, self._guard),
-                health,
-                RolloutRoutes(self.store, self.alarms.clear, orders),
-                orders,
-                ReportRoutes(self._reporter, lambda: exchange.policy.store.url is not None),
-                dashboard,
-            ),
-            access_log=None,
-            shutdown_timeout=0.1,
-        )
-        await runner.setup()
-        self._admin = runner
+        assert self._data_address is not None
+        assert self._admin_address is not None
+        policy = self.exchange.policy
         try:
-            await web.TCPSite(runner, *self._admin_address, reuse_address=True).start()
-            await self._keep_in(exchange.policy)  # no request before it is known what was spent and braked
-            self._data = await self._loop.create_server(
-                self._connection,
-                *self._data_address,
-                backlog=BACKLOG,
-                reuse_address=True,
-                reuse_port=self._reuse_port or None,
+            await self.admin_listener.open(self._admin_address)
+            await self._keep_in(policy)  # no request before it is known what was spent and braked
+            self._servers.append(
+                await self._loop.create_server(
+                    self._connection,
+                    *self._data_address,
+                    backlog=BACKLOG,
+                    reuse_address=True,
+                    reuse_port=self._reuse_port or None,
+                )
             )
         except OSError:
             await self.ledger.stop()
-            await runner.cleanup()
+            await self.admin_listener.close()
             raise
-        self._settle_by(exchange.policy)
+        self._begin(policy)
+        self.lead()
+
+    async def prepare(self) -> None:
+        """Be ready for sockets to accept from."""
+        await self._keep_in(self.exchange.policy)
+        self._begin(self.exchange.policy)
+
+    async def accept(self, sockets: Iterable[socket.socket]) -> list[asyncio.Server]:
+        """Take what comes in on bound sockets, of which the servers close copies."""
+        servers = [
+            await self._loop.create_server(self._connection, sock=each.dup(), backlog=BACKLOG) for each in sockets
+        ]
+        self._servers += servers
+        return servers
+
+    def leave(self, servers: Iterable[asyncio.Server]) -> None:
+        """Take nothing more there; what waits is for who has the sockets too."""
+        for server in servers:
+            self._servers.remove(server)
+            server.close()
+
+    def lead(self) -> None:
+        """Do what one process does for all: health probes, and the daily report."""
+        self._leads = True
+        self._daily.follow(self.exchange.policy)
+        self.probes.follow(self.exchange.policy)
+
+    def _begin(self, policy: Policy) -> None:
+        self._settle_by(policy)
         self._flush(time.perf_counter())
-        self._daily.follow(exchange.policy)
-        self.probes.follow(exchange.policy)
         self._watching = spawn(self.store.watch(), "policy watch")
 
     def _connection(self) -> ClientConnection:
@@ -202,7 +206,7 @@ class Service:
 
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, on_signal)
-        self._loop.add_signal_handler(signal.SIGHUP, lambda: spawn(self._reload(), "reload"))
+        self._loop.add_signal_handler(signal.SIGHUP, lambda: spawn(self.reload(), "reload"))
 
     async def run_until_signalled(self) -> None:
         """Serve until one of the caught signals asks for the end, then drain."""
@@ -213,8 +217,11 @@ class Service:
         """End a drain now."""
         self._hurry.set()
 
-    async def stop(self) -> None:
-        """Drain: refuse nothing that can finish within the limit, then close everything."""
+    async def stop(self, delay: float | None = None) -> None:
+        """Drain: refuse nothing that can finish within the limit, then close everything.
+
+        `delay`: seconds for which new connections are taken, if not the policy's.
+        """
         limits = self.exchange.policy.limits
         listener = self._listener
         if self._watching is not None:
@@ -225,9 +232,9 @@ class Service:
         listener.draining = True  # readiness fails, answers say `Connection: close`
         await self.probes.stop()
         log.info("draining: %d requests in flight, %d connections", self.exchange.in_flight, len(listener.open))
-        await self._wait(limits.drain_delay)
-        if self._data is not None:
-            await stop_listening(self._data, self._connection)
+        await self._wait(limits.drain_delay if delay is None else delay)
+        for server in self._servers:
+            await stop_listening(server, self._connection)
         started = self._loop.time()
         while listener.open and not self._hurry.is_set():
             elapsed = self._loop.time() - started
@@ -255,18 +262,13 @@ class Service:
         self.exchange.flush()
         await self.ledger.stop()
         await asyncio.gather(self.export.close(), self.alarms.notices.close())
-        await self._close_admin()
+        await self.admin_listener.close()
         await self._reporter.ended()
         await asyncio.sleep(0)  # let closed transports go
         log.info("stopped")
 
-    async def _close_admin(self) -> None:
-        if self._dashboard is not None:
-            self._dashboard.stop()
-        if self._admin is not None:
-            await self._admin.cleanup()
-
-    async def _reload(self) -> None:
+    async def reload(self) -> None:
+        """Read the policy now."""
         try:
             if not await self.store.reload():
                 log.info("policy %s is active already", self.store.active.policy.hash)
@@ -281,9 +283,11 @@ class Service:
         self.exchange.adopt(policy)
         self._settle_by(policy)
         spawn(self._keep_in(policy), "store change")
-        self._daily.follow(policy)
-        self.probes.follow(policy)
+        if self._leads:
+            self.lead()
         self.metrics.keep({agent.name for agent in policy.agents.values()}, _models(policy))
+        if self.on_adopted is not None:
+            self.on_adopted()
 
     def _hash_users_with(self, key: bytes) -> None:
         self.exchange.unit_key = key
@@ -320,7 +324,7 @@ class Service:
         self.exchange.crowd.look(late)
         self.exchange.flush()
         self.ledger.send()
-        self._recent.look(now)
+        self.seen.recent.look(now)
         self._flushing = self._loop.call_later(FLUSH_EVERY, self._flush, now + FLUSH_EVERY)
 
     async def _wait(self, seconds: float) -> None:
@@ -338,7 +342,8 @@ class Service:
             self._known_cache = (self.exchange.policy, models)
         return models
 
-    def _gauges(self) -> Iterator[Metric]:
+    def gauges(self) -> Iterator[Metric]:
+        """All that is told beside what records are counted for."""
         exchange = self.exchange
         policy = exchange.policy
         yield gauge("splitlane_in_flight", "Requests being served.", exchange.in_flight)

@@ -3,9 +3,12 @@
 - `put` takes a line or drops it, at once; it never blocks and never raises.
 - What waits is bounded in bytes, each kind of lines by itself: a flood of one never costs another.
 - Every line is either written or dropped, and counted as such; lines never mix, and those of a kind stay in order.
+- Workers that share standard error share a lock file too: a large write to a pipe is not one step.
 - Standard error may be a full pipe, a closed one, or none: lines are dropped, and nothing else happens.
 """
 
+import contextlib
+import fcntl
 import os
 import select
 import sys
@@ -48,6 +51,11 @@ class LineWriter:
         self._resting = False  # only what is urgent wakes the thread
         self._writing = False
         self._thread: threading.Thread | None = None
+        self._lock: int | None = None
+
+    def share(self, lock: int) -> None:
+        """Write while nobody else does who has the lock file open, as the descriptor `lock`."""
+        self._lock = lock
 
     def put(self, channel: Channel, *lines: bytes) -> None:
         """Have lines, each with its newline, written some time; drop those for which too much waits."""
@@ -111,6 +119,8 @@ class LineWriter:
         left = memoryview(data)
         try:
             descriptor = self._descriptor()
+            if self._lock is not None:
+                fcntl.lockf(self._lock, fcntl.LOCK_EX)  # a process's, and gone with it, whatever ends it
             while left:
                 try:
                     left = left[os.write(descriptor, left) :]
@@ -120,6 +130,10 @@ class LineWriter:
                     poll.poll(UNWILLING)
         except (OSError, ValueError):
             return False
+        finally:
+            if self._lock is not None:
+                with contextlib.suppress(OSError):
+                    fcntl.lockf(self._lock, fcntl.LOCK_UN)
         return True
 
 

@@ -7,6 +7,7 @@ is no lock, and the exposition is built when somebody scrapes.
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
@@ -22,6 +23,9 @@ OTHER = "other"
 OVERHEAD_BUCKETS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5)
 # The loop's timers are good to a millisecond; from a tenth of a second on clients notice.
 LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+PICO = 10**12
+
+Plain = dict[Any, Any]  # names and numbers, in dicts, tuples and lists
 
 
 class Histogram:
@@ -37,6 +41,14 @@ class Histogram:
     def observe(self, value: float) -> None:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
+
+    def plain(self) -> Plain:
+        """As plain values; times in picoseconds, because sums of whole numbers never come out less."""
+        return {"counts": self.counts[:], "total": round(self.total * PICO)}
+
+    def load(self, plain: Plain) -> None:
+        """Hold what `plain` says."""
+        self.counts, self.total = list(plain["counts"]), plain["total"] / PICO
 
     def cumulative(self) -> list[tuple[str, float]]:
         """Prometheus's `le` buckets."""
@@ -61,6 +73,27 @@ class ModelSeries:
         self.cost = 0.0  # US dollars
         self.latency = Histogram(LATENCY_BUCKETS)
         self.ttft = Histogram(TTFT_BUCKETS)
+
+    def plain(self) -> Plain:
+        """As plain values; the cost in picodollars."""
+        return {
+            "successes": self.successes,
+            "cost": round(self.cost * PICO),
+            "outcomes": _plain(self.outcomes),
+            "errors": _plain(self.errors),
+            "tokens": _plain(self.tokens),
+            "latency": self.latency.plain(),
+            "ttft": self.ttft.plain(),
+        }
+
+    def load(self, plain: Plain) -> None:
+        """Hold what `plain` says."""
+        self.successes, self.cost = plain["successes"], plain["cost"] / PICO
+        self.outcomes.update(plain["outcomes"])
+        self.errors.update(plain["errors"])
+        self.tokens.update(plain["tokens"])
+        self.latency.load(plain["latency"])
+        self.ttft.load(plain["ttft"])
 
 
 class Metrics:
@@ -146,6 +179,31 @@ class Metrics:
             for pair in [pair for pair in counts if pair[0] not in agents and pair[0] != OTHER]:
                 del counts[pair]
 
+    def plain(self) -> Plain:
+        """All counts as plain values, for another process: `totals.add` adds them up."""
+        return {
+            "series": {(str(key[0]), str(key[1]), str(key[2])): series.plain() for key, series in self._models.items()},
+            "fallbacks": _plain_pairs(self._fallbacks),
+            "assignments": _plain_pairs(self._assignments),
+            "adapted": _plain_pairs(self._adapted),
+            "overhead": self.overhead.plain(),
+            "lag": self.lag.plain(),
+        }
+
+    def load(self, plain: Plain) -> None:
+        """Hold what `plain` says, and nothing else."""
+        self._models.clear()
+        for key, counts in plain["series"].items():
+            series = self._models[key] = ModelSeries()
+            series.load(counts)
+        for name, pairs in (
+            ("fallbacks", self._fallbacks), ("assignments", self._assignments), ("adapted", self._adapted)
+        ):  # fmt: skip
+            pairs.clear()
+            pairs.update(plain[name])
+        self.overhead.load(plain["overhead"])
+        self.lag.load(plain["lag"])
+
     # These two are called from other threads too: a list of a dict is made in one step.
 
     def series(self) -> list[tuple[tuple[str, str, str], ModelSeries]]:
@@ -206,6 +264,14 @@ class Metrics:
         build.add_metric(self._build, 1)
         yield build
         yield from self._gauges()
+
+
+def _plain(counts: dict[str, int]) -> Plain:
+    return {str(name): count for name, count in counts.items()}  # some are words of ours, which marshal refuses
+
+
+def _plain_pairs(counts: dict[tuple[str, str], int]) -> dict[tuple[str, str], int]:
+    return {(str(one), str(other)): count for (one, other), count in counts.items()}
 
 
 def gauge(name: str, text: str, value: float) -> GaugeMetricFamily:

@@ -54,6 +54,11 @@ class Recent:
                 self._looks.append(self._totals())
             self._look_at = now + EVERY
 
+    def begin(self) -> None:
+        """Tell of what happens from now on."""
+        self._looks.clear()
+        self._looks.append(self._totals())
+
     def outcomes(self) -> dict[tuple[str, str], Outcomes]:
         """By agent and assigned variant."""
         before = self._looks[0]

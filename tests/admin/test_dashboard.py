@@ -188,7 +188,7 @@ async def test_watchers_are_bounded_and_who_leaves_makes_room(
 ) -> None:
     monkeypatch.setattr(watchers, "MOST_WATCHERS", 2)
     async with running(policy_of(NOBODY)) as lane:
-        seen = lane.service._dashboard
+        seen = lane.service.admin_listener._dashboard
         assert seen is not None
         async with watching(lane) as one:
             await one.next("live")
@@ -204,7 +204,7 @@ async def test_watchers_are_bounded_and_who_leaves_makes_room(
 async def test_watcher_that_stops_reading_is_dropped(quick: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watchers, "STALLED", 0.05)
     async with running(policy_of(NOBODY)) as lane:
-        seen = lane.service._dashboard
+        seen = lane.service.admin_listener._dashboard
         assert seen is not None
         async with watching(lane) as watcher:
             await watcher.next("live")

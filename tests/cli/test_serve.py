@@ -63,6 +63,8 @@ def test_version_is_the_packages() -> None:
         ["serve", "--admin", ":x"],
         ["serve", "--polcy", "x"],
         ["serve", "extra"],
+        ["serve", "--workers", "0"],
+        ["serve", "--workers", "two"],
     ],
 )
 def test_wrong_argument_is_usage_and_exit_2(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -130,7 +132,7 @@ def test_unreadable_policy_is_lines_and_exit_2(
 ) -> None:
     path = tmp_path / "bad.yaml"
     path.write_bytes(content)
-    assert main(["serve", "--policy", str(path)]) == 2
+    assert main(["serve", "--policy", str(path), "--workers", "2"]) == 2
     shown = capsys.readouterr()
     assert shown.out == ""
     assert all(line.startswith(str(path)) for line in shown.err.splitlines())
@@ -171,13 +173,15 @@ def test_unset_variable_is_named(tmp_path: Path) -> None:
     assert "upstreams.up.api_key" in failed.stderr
 
 
-@pytest.mark.parametrize("option", ["--listen", "--admin"])
-def test_busy_port_is_one_line_and_exit_1(tmp_path: Path, option: str) -> None:
-    path = write_policy(tmp_path, "http://127.0.0.1:1")
+@pytest.mark.parametrize(("option", "workers"), [("--listen", "1"), ("--admin", "1"), ("--listen", "2")])
+def test_busy_port_is_one_line_and_exit_1(tmp_path: Path, option: str, workers: str) -> None:
+    store = {"url": f"sqlite:///{tmp_path / 'lane.db'}"}
+    path = write_policy(tmp_path, "http://127.0.0.1:1", store=store, prices={"*": {"input": 1, "output": 1}})
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         other = "--admin" if option == "--listen" else "--listen"
-        failed = splitlane("serve", "--policy", str(path), option, f"127.0.0.1:{port}", other, "127.0.0.1:0")
+        addresses = (option, f"127.0.0.1:{port}", other, "127.0.0.1:0")
+        failed = splitlane("serve", "--policy", str(path), *addresses, "--workers", workers)
     assert (failed.returncode, failed.stdout) == (1, "")
     (line,) = failed.stderr.splitlines()
     assert str(port) in line
@@ -233,8 +237,10 @@ async def test_environment_variable_picks_the_policy() -> None:
         assert process.stderr is not None
         try:
             async with asyncio.timeout(20):
-                line = (await process.stderr.readline()).decode()
-            assert f"serving {expected}: " in line
+                said = ""
+                while f"serving {expected}: " not in said and (line := await process.stderr.readline()):
+                    said += line.decode()
+            assert f"serving {expected}: " in said
         finally:
             process.kill()
             await process.communicate()

@@ -51,7 +51,7 @@ async def test_readiness_tells_start_service_and_end_apart(monkeypatch: pytest.M
     service = Service(store_of(policy), LOCAL, LOCAL)
     starting = asyncio.create_task(service.start())
     lane = Lane(service)
-    await eventually(lambda: service._admin is not None and bool(service._admin.addresses))
+    await eventually(lambda: service.admin_listener.is_open)
     assert (await admin(lane, "/livez")).status == 200
     answer = await admin(lane, "/readyz")
     assert (answer.status, answer.body) == (503, b"starting\n")

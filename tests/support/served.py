@@ -128,7 +128,7 @@ async def serving(
 
     collecting = asyncio.create_task(collect())
     try:
-        async with asyncio.timeout(START):
+        async with asyncio.timeout(3 * START if options else START):
             while (found := _ADDRESSES.search("".join(log))) is None:
                 assert process.returncode is None, log
                 await asyncio.sleep(0.01)

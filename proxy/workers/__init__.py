@@ -1,0 +1,1 @@
+"""Several processes behind one port, and the parent that starts, watches and restarts them."""

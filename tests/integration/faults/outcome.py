@@ -32,7 +32,7 @@ The client's side.
  9. What the network has taken has been sent, whatever it does with it.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from proxy.words import Failure
 from tests.integration.faults.cells import DOWN, Cell, Form, Kind, Phase, Where, Who, cells
@@ -80,6 +80,18 @@ class Outcome(NamedTuple):
     tokens: str
     metrics: dict[str, int]  # by name and outcome or reason, what is above 0
     agent: bool = True  # the record names it
+
+
+class _HowFar(Protocol):
+    @property
+    def status(self) -> int: ...
+    @property
+    def failure(self) -> Failure | None: ...
+
+
+def reached(call: _HowFar) -> int:
+    """A call's status; -1 where its time was over: how far it had come by then is the machine's doing."""
+    return -1 if call.failure is Failure.TOTAL_TIMEOUT else call.status
 
 
 def failure_of(cell: Cell | None) -> Failure | None:
@@ -233,7 +245,7 @@ def _outcome(
         fallback or "",
         {model: made.count(model) for model in dict.fromkeys(made)},
         (recorded, failure or "", fallback or "", served),
-        tuple((call.model, call.status, call.failure or "") for call in calls),
+        tuple((call.model, reached(call), call.failure or "") for call in calls),
         tokens,
         metrics,
     )

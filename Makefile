@@ -8,7 +8,7 @@ BIN      := $(VENV)/bin
 COMPILED := $(VENV)-compiled
 PACKAGED := pyproject.toml hatch_build.py $(shell find proxy policies -name '*.py' -o -name '*.yaml' -o -name '*.json' -o -path '*/page/*.*')
 
-.PHONY: demo test test-compiled lint lock rehearse soak bench bench-features bench-check bench-experiment clean
+.PHONY: demo test test-compiled lint lock rehearse soak chaos bench bench-features bench-check bench-experiment clean
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -64,6 +64,11 @@ bench-check: $(COMPILED)/.ready
 
 bench-experiment: $(VENV)/.ready
 	$(BIN)/python -m bench.experiment
+
+# All faults at once against a running proxy with a store: half a minute, SECONDS=600 for longer.  CI runs two seconds of it.
+SECONDS ?= 30
+chaos: $(VENV)/.ready
+	$(BIN)/python -m bench.chaos --seconds $(SECONDS)
 
 # The image's pinned and hashed dependencies, anew.
 lock:

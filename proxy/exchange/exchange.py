@@ -252,14 +252,16 @@ class Exchange:
         if reply.is_stream or call.route == "passthrough":
             total = self._loop.time() - call.elapsed() + reply.timeouts.stream
         relayed = time.perf_counter()
-        await reply.relay_to(client, self._loop, total)
-        relayed = time.perf_counter() - relayed
-        call.blocked += relayed
-        call.failure = reply.failure
-        # The attempt lasted to the end of the relay, and may have failed there.
-        attempt = call.attempts[-1]
-        attempt.failure = reply.failure
-        attempt.seconds += relayed
+        try:
+            await reply.relay_to(client, self._loop, total)
+            call.failure = reply.failure
+        finally:
+            # The attempt lasted to the end of the relay, whoever ended it, and may have failed there.
+            relayed = time.perf_counter() - relayed
+            call.blocked += relayed
+            attempt = call.attempts[-1]
+            attempt.failure = reply.failure
+            attempt.seconds += relayed
 
     def _settle(self, call: CallState) -> None:
         reply = call.reply

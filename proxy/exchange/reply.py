@@ -255,6 +255,8 @@ class Reply:
             self.content_events += 1
             if self._mode is not Mode.BUFFERED:
                 self._settle()
+            elif self.content_events == 1 and self.connection is not None:
+                self.connection.rearm()  # from waiting for content to waiting for more
         elif kind is EventKind.ERROR and self.failure is None:
             self.failure = Failure.STREAM_ERROR
             self._settle()

@@ -10,7 +10,7 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> Mapping[str, LoopFactory]:
-    """Streams run on the loop that production runs on, and on both where a peer's end is what matters.
+    """Streams and faults run on the loop that production runs on, and on both where a peer's end is what matters.
 
     When bytes leave, and how the end of a connection is told, differ between the two loops.
     """
@@ -18,6 +18,6 @@ def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> M
     module = item.path.name
     if module in ("test_stream_break.py", "test_stream_client_leaves.py", "test_stream_sound.py"):
         return {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
-    if module.startswith("test_stream_"):
+    if module.startswith(("test_stream_", "test_fault_")):
         return {"uvloop": uvloop.new_event_loop}
     return {"asyncio": asyncio.new_event_loop}

@@ -52,6 +52,17 @@ async def test_stream_that_breaks_after_content_is_rescued(script: list[Action],
     assert record.served == BASELINE
 
 
+async def test_silence_is_met_by_the_idle_limit_however_long_content_might_have_taken() -> None:
+    """The head comes first, and content some time later: what is waited for has changed meanwhile."""
+    script = stream_then(ROLE, ending=[Pause(0.1), Send(chunk(TEXT)), Stall()])
+    timeouts = {"first_content": "30s", "idle": "200ms"}
+    async with split(script, timeouts=timeouts, fallback=BUFFERED) as at:
+        answer = await at.ask()
+        record = await at.lane.record()
+    assert (answer.body, answer.clean_end) == (b"".join(BASELINE_ANSWER), True)
+    assert record.fallback is Failure.IDLE_TIMEOUT
+
+
 async def test_sound_stream_arrives_whole_and_not_before_its_end() -> None:
     body = [ROLE, *(delta(content=f"word{number} ") for number in range(500)), *ANSWER[-1:], DONE]
     script = stream_then(*body[:-1], ending=[Pause(0.4), Send(chunk(DONE)), CLEAN])

@@ -218,6 +218,21 @@ async def test_usage_told_before_the_client_leaves_is_recorded() -> None:
 
 
 @ON_ONE_LOOP
+async def test_stream_that_a_client_leaves_was_the_upstreams_time_and_not_ours() -> None:
+    """DESIGN §3.7: overhead is the total minus the time blocked on the upstream."""
+    async with split(stream_then(ROLE, TEXT, ending=Stall())) as at, at.client() as client:
+        await client.send(chat())
+        while b"candidate" not in await client.read():
+            pass
+        await asyncio.sleep(0.2)
+        await client.close()
+        record = await at.lane.record()
+    assert record.failure is Failure.CLIENT_GONE
+    assert record.attempts[0].seconds >= 0.19
+    assert record.blocked >= 0.19
+
+
+@ON_ONE_LOOP
 async def test_clients_that_leave_do_not_open_the_breaker() -> None:
     slow: list[Action] = [Read(), Pause(0.1), *SOUND[1:]]
     async with split(slow, fallback={"breaker": {"failures": 2}}) as at:

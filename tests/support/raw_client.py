@@ -83,7 +83,7 @@ class RawClient:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
         try:
             await asyncio.get_running_loop().sock_connect(sock, (self.host, self.port))
-        except OSError:
+        except BaseException:  # cancelled, too
             sock.close()
             raise
         limit = self._receive_buffer or 1 << 20

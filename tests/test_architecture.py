@@ -59,6 +59,7 @@ COVERED_BY = {
     "exchange.shadow_metrics": "integration/test_shadow.py",
     "listener.connection": "integration/test_bad_http.py",
     "listener.export": "integration/test_export.py",
+    "listener.peers": "integration/test_trusted_peers.py",
     "listener.request": "integration/test_framing.py",
     "listener.service": "integration/test_drain.py",
     "upstream.connect": "integration/upstream_client/test_names.py",

@@ -31,6 +31,8 @@ from proxy.words import Failure
 
 log = logging.getLogger("splitlane.listener")
 
+Handle = Callable[[Client], Awaitable[None]]
+
 # Longer than any client pool keeps idle connections, so that the client closes first and never
 # sends into a closing one.
 KEEPALIVE = 620.0
@@ -55,14 +57,15 @@ class Listener:
 
     def __init__(
         self,
-        handle: Callable[[Client], Awaitable[None]],
+        handler: Callable[[asyncio.BaseTransport], Handle],
         refuse: Callable[[Client, ErrorAnswer], None],
         limits: Callable[[], LimitsPolicy],
         loop: asyncio.AbstractEventLoop,
         outbox: Outbox,
     ) -> None:
+        """`handler`: who serves the requests of the peer at the other end; asked once a connection."""
         self.outbox = outbox
-        self.handle = handle
+        self.handler = handler
         self.refuse = refuse
         self.limits = limits
         self.loop = loop
@@ -78,8 +81,8 @@ class ClientConnection(asyncio.Protocol):
     """A client's connection.  The httptools parser calls the methods named like its callbacks."""
 
     __slots__ = (
-        "_arriving", "_broken", "_deaf", "_dog", "_fields", "_head", "_heading", "_lingering", "_loop", "_parser",
-        "_paused", "_request", "_stalled", "_task", "_unsent", "_url", "_waiting", "_wake", "listener",
+        "_arriving", "_broken", "_deaf", "_dog", "_fields", "_handle", "_head", "_heading", "_lingering", "_loop",
+        "_parser", "_paused", "_request", "_stalled", "_task", "_unsent", "_url", "_waiting", "_wake", "listener",
         "source", "stopping", "transport",
     )  # fmt: skip
 
@@ -112,6 +115,7 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
         self.listener.open.add(self)
+        self.look_at_peer()
         self._dog.set(self._loop.time() + KEEPALIVE)
         self._task = spawn(self._run(), "client connection")
 
@@ -218,7 +222,7 @@ class ClientConnection(asyncio.Protocol):
             self._dog.set(self._loop.time() + LINGER)
 
     async def _serve(self) -> None:
-        loop, waiting, handle = self._loop, self._waiting, self.listener.handle
+        loop, waiting = self._loop, self._waiting
         while True:
             while not waiting or self._stalled:
                 if self._broken is not None and not self._stalled:
@@ -237,7 +241,7 @@ class ClientConnection(asyncio.Protocol):
                     log.warning("refused a request")
                     self._refuse(refusal)
                     return
-            await handle(request)
+            await self._handle(request)
             self._request = None
             if not request.keep or self.transport.is_closing():
                 if request.cut and request.http_10:
@@ -278,6 +282,12 @@ class ClientConnection(asyncio.Protocol):
         if self._paused:
             self._paused = False
             self.transport.resume_reading()
+
+    # --- used by the service ------------------------------------------------------------------
+
+    def look_at_peer(self) -> None:
+        """Decide who serves this peer's requests from the next one on."""
+        self._handle = self.listener.handler(self.transport)
 
     # --- used by the drain --------------------------------------------------------------------
 

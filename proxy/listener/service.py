@@ -30,6 +30,7 @@ from proxy.listener.alarms import Alarms
 from proxy.listener.connection import Listener
 from proxy.listener.daily import DailyReport
 from proxy.listener.export import Export
+from proxy.listener.peers import Peers
 from proxy.listener.rollout_metrics import rollout_metrics
 from proxy.outbox import Outbox
 from proxy.policy.load import LoadedPolicy
@@ -89,8 +90,9 @@ class Service:
         self._daily = DailyReport(self._reporter.write)
         store.on_swap = self._adopt
         self._known_cache: tuple[Policy, frozenset[str]] = (policy, _models(policy))
+        self._peers = Peers(self.exchange)
         self._listener = Listener(
-            self.exchange.handle,
+            self._peers.handler,
             self.exchange.refuse,
             lambda: self.exchange.policy.limits,
             self._loop,
@@ -256,6 +258,9 @@ class Service:
         follow(policy.observability.log_level)
         self.exchange.flush()
         self.exchange.adopt(policy)
+        if policy.identity.trusted != old.policy.identity.trusted:
+            for connection in self._listener.open:
+                connection.look_at_peer()
         self._settle_by(policy)
         spawn(self._keep_in(policy), "store change")
         self._daily.follow(policy)
@@ -347,6 +352,7 @@ class Service:
             "splitlane_log_dropped", "Log lines that nobody took from standard error in time.", value=log_lines.dropped
         )
         yield from self._access.collect()
+        yield from self._peers.collect()
         yield from self._reporter.collect()
 
 

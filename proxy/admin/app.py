@@ -9,6 +9,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from proxy.admin.dashboard import DashboardRoutes
+from proxy.admin.door import Door
 from proxy.admin.health import HealthRoutes
 from proxy.admin.orders import OrderRoutes
 from proxy.admin.policy import PolicyRoutes
@@ -35,6 +36,7 @@ def admin_app(
     orders: OrderRoutes,
     report: ReportRoutes,
     dashboard: DashboardRoutes,
+    door: Door,
 ) -> web.Application:
     """`flush` brings the metrics up to date; `readiness`: `ready` where new requests are welcome, else why not."""
     registry = CollectorRegistry()
@@ -59,6 +61,7 @@ def admin_app(
         return web.Response(status=404, body=_NOT_FOUND.body(), content_type="application/json")
 
     app = web.Application()
+    door.guard(app)
     app.router.add_get("/", dashboard.page)
     app.router.add_get("/dashboard/events", dashboard.events)
     app.router.add_get("/dashboard/{file}", dashboard.file)

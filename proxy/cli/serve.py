@@ -21,7 +21,7 @@ from pathlib import Path
 
 from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
 
-from proxy.admin.answers import TOKEN_VARIABLE
+from proxy.admin.guard import TokenError, token_of
 from proxy.listener.service import Service
 from proxy.policy.address import parse_address
 from proxy.policy.load import default_policy_path
@@ -66,19 +66,23 @@ def run(args: argparse.Namespace) -> int:
         return 1
     try:
         store = PolicyStore(args.policy or default_policy_path(os.environ), os.environ)
+        token = token_of(os.environ)
     except PolicyError as error:
         print(error, file=sys.stderr)
+        return 2
+    except TokenError as error:
+        print(f"splitlane: {error}", file=sys.stderr)
         return 2
     policy = store.active.policy
     configure(policy.observability.log_level)
     _raise_descriptor_limit()
     with asyncio.Runner(loop_factory=fastest_loop.new_event_loop) as runner:
-        return runner.run(_serve(store, args.listen or policy.listen.data, args.admin or policy.listen.admin))
+        return runner.run(_serve(store, args.listen or policy.listen.data, args.admin or policy.listen.admin, token))
 
 
-async def _serve(store: PolicyStore, data: Address, admin: Address) -> int:
+async def _serve(store: PolicyStore, data: Address, admin: Address, token: str | Path) -> int:
     policy = store.active.policy
-    service = Service(store, data, admin, token=os.environ.get(TOKEN_VARIABLE, ""))
+    service = Service(store, data, admin, token=token)
     service.catch_signals()  # before anybody can know that there is a process to signal
     try:
         await service.start()

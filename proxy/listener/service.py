@@ -5,14 +5,16 @@ import logging
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from aiohttp import web
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from proxy.admin.answers import Guard
 from proxy.admin.app import admin_app
 from proxy.admin.dashboard import DashboardRoutes
 from proxy.admin.dashboard_state import DashboardState
+from proxy.admin.door import Door, Refusals
+from proxy.admin.guard import Guard
 from proxy.admin.health import HealthRoutes
 from proxy.admin.orders import OrderRoutes
 from proxy.admin.policy import PolicyRoutes
@@ -62,18 +64,19 @@ class Service:
     """Starts, serves, drains.  One per process (tests start several)."""
 
     def __init__(
-        self, store: PolicyStore, data: Address, admin: Address, sinks: tuple[Sink, ...] = (), token: str = ""
+        self, store: PolicyStore, data: Address, admin: Address, sinks: tuple[Sink, ...] = (), token: str | Path = ""
     ) -> None:
         """`sinks`: who gets the records besides the metrics.
 
-        `token`: what opens the admin routes that change something; empty: nothing does.
+        `token`: what opens the admin routes that change something, or a file that has it; empty: nothing does.
         """
         policy = store.active.policy
         self.store = store
         self._data_address = data
         self._admin_address = admin
         self._given_sinks = sinks
-        self._guard = Guard(token)
+        self._refusals = Refusals()
+        self._guard = Guard(token, self._refusals)
         self._loop = asyncio.get_running_loop()
         self.metrics = Metrics(self._known_models, self._gauges)
         self._access = AccessLog(standard_error)
@@ -149,6 +152,7 @@ class Service:
                 orders,
                 ReportRoutes(self._reporter, lambda: exchange.policy.store.url is not None),
                 dashboard,
+                Door(self._admin_address.host, exchange.policy.listen.admin_hosts, self._refusals),
             ),
             access_log=None,
             shutdown_timeout=0.1,
@@ -353,6 +357,7 @@ class Service:
         )
         yield from self._access.collect()
         yield from self._peers.collect()
+        yield from self._refusals.collect()
         yield from self._reporter.collect()
 
 

@@ -11,6 +11,7 @@ _FORM = "scheme://host[:port][/prefix] with http or https, without user, query o
 _LISTENED_FORM = "HOST:PORT, [V6]:PORT or :PORT"
 _PEERS_FORM = "any, loopback, or a network such as 10.0.0.0/8, whose bits behind the prefix are 0"
 _URL = re.compile(r"[A-Za-z0-9._~:/%@!$&'()*+,;=?#\[\]-]+")
+HOST_NAME = r"^[A-Za-z0-9_]([A-Za-z0-9._-]{0,251}[A-Za-z0-9_])?$"
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?\.?")
 _LISTENED = re.compile(r"(?:\[(?P<v6>[^\]]*)\]|(?P<host>[^:\[\]]*)):(?P<port>[0-9]{1,5})")
 _VERSIONED = re.compile(r"/v1(/chat/completions)?$")
@@ -48,6 +49,13 @@ def parse_base_url(text: str) -> BaseUrl:
 def check_http_url(text: str) -> str:
     """The text, if it is an http or https URL without a user; `ValueError` otherwise."""
     _split(text)
+    return text
+
+
+def check_host_name(text: str) -> str:
+    """The text, if it is a host's name without a port; `ValueError` otherwise."""
+    if not re.fullmatch(HOST_NAME, text):
+        raise ValueError("a host's name, without scheme and port")
     return text
 
 

@@ -95,7 +95,9 @@ def compile_policy(config: PolicyConfig, digest: str) -> Policy:
         alerting=_alerting(config.alerting),
         settings=global_settings(config),
         report=ReportPolicy(config.report.at, config.report.path),
-        listen=ListenPolicy(parse_address(config.listen.data), parse_address(config.listen.admin)),
+        listen=ListenPolicy(
+            parse_address(config.listen.data), parse_address(config.listen.admin), config.listen.admin_hosts
+        ),
         probe=_probe(config.observability.probe, finetuned=config.models.use_finetuned),
     )
 

@@ -86,5 +86,5 @@ def _warnings(settings: tuple[SettingChange, ...]) -> Iterator[str]:
     for key, who in (("user", "users"), ("agent", "agents"), ("keys", "agents"), ("trusted", "agents")):
         if f"identity.{key}" in changed:
             yield f"identity.{key} changes: requests may be told to other {who} than before, which no share here counts"
-    if changed & {"listen.data", "listen.admin"}:
+    if changed & {"listen.data", "listen.admin", "listen.admin_hosts"}:
         yield "listen changes: takes a restart"

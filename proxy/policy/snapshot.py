@@ -258,6 +258,7 @@ class ListenPolicy:
 
     data: Address = DATA_ADDRESS
     admin: Address = ADMIN_ADDRESS
+    admin_hosts: tuple[str, ...] = ()  # names that the admin listener may be asked by
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ FINETUNED_USER = "user-1"
 BASELINE_USER = "user-42"
 
 LOCAL = Address("127.0.0.1", 0)
-TOKEN = "admin-token"
+TOKEN = "admin-token-of-the-tests"
 
 # The policies of this run, as the files that the proxies of the tests read, by hash.
 _FOLDER = TemporaryDirectory()

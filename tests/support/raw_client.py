@@ -55,7 +55,7 @@ class RawResponse(NamedTuple):
 
 
 def request(
-    method: str, target: str, body: bytes = b"", headers: Sequence[tuple[str, str]] = (), host: str = "stub"
+    method: str, target: str, body: bytes = b"", headers: Sequence[tuple[str, str]] = (), host: str = "localhost"
 ) -> bytes:
     """Return a request with a Content-Length, where it has a body."""
     fields = [("Host", host), *headers]

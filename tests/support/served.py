@@ -89,16 +89,21 @@ class Served:
 
 @asynccontextmanager
 async def serving(
-    policy: Path | None, env: Mapping[str, str] | None = None, folder: Path = ROOT, wrapper: Sequence[str] = ()
+    policy: Path | None,
+    env: Mapping[str, str] | None = None,
+    folder: Path = ROOT,
+    wrapper: Sequence[str] = (),
+    flags: Sequence[str] = (),
 ) -> AsyncIterator[Served]:
     """The proxy, from when it listens to the end of the block, where it is killed if need be.
 
     Without a policy file, it is for `env` and the working directory `folder` to name one.  `wrapper` is a
-    command that becomes the one behind it.
+    command that becomes the one behind it, `flags` are the interpreter's.
     """
     process = await asyncio.create_subprocess_exec(
         *wrapper,
         sys.executable,
+        *flags,
         "-m",
         "proxy",
         "serve",

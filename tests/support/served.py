@@ -68,7 +68,7 @@ class Served:
     async def ask_admin(self, path: str, method: str = "GET", token: str = "") -> RawResponse:
         """An answer of the admin listener."""
         fields = [("Authorization", f"Bearer {token}")] if token else []
-        async with RawClient("127.0.0.1", self.admin) as client:
+        async with RawClient("127.0.0.1", self.admin, timeout=40) as client:  # a report waits until nobody else works
             await client.send(request(method, path, b"", fields))
             return await client.read_response()
 

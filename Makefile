@@ -8,7 +8,8 @@ BIN      := $(VENV)/bin
 COMPILED := $(VENV)-compiled
 PACKAGED := pyproject.toml hatch_build.py $(shell find proxy policies -name '*.py' -o -name '*.yaml' -o -name '*.json' -o -path '*/page/*.*')
 
-.PHONY: demo test test-compiled lint lock rehearse soak chaos bench bench-features bench-check bench-experiment clean
+.PHONY: demo test test-compiled lint lock sbom audit rehearse soak chaos \
+	bench bench-features bench-check bench-experiment clean
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -73,6 +74,15 @@ chaos: $(VENV)/.ready
 # The image's pinned and hashed dependencies, anew.
 lock:
 	deploy/image/lock.sh
+	$(PYTHON) deploy/image/sbom.py
+
+# What is in the image, for whoever must know: deploy/image/sbom.cdx.json, CycloneDX.
+sbom:
+	$(PYTHON) deploy/image/sbom.py
+
+# Known vulnerabilities of what is locked.  Needs PyPI itself, and fails where it cannot be asked.
+audit:
+	deploy/image/audit.sh
 
 # The Dockerfile, carried out without an engine: minutes, as root.  CI runs only its last stage, in tests/deploy.
 rehearse:

@@ -8,6 +8,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from proxy.admin.dashboard import DashboardRoutes
+from proxy.admin.door import Door
 from proxy.admin.health import HealthRoutes
 from proxy.admin.orders import OrderRoutes
 from proxy.admin.policy import PolicyRoutes
@@ -33,6 +34,7 @@ def admin_app(
     orders: OrderRoutes,
     report: ReportRoutes,
     dashboard: DashboardRoutes,
+    door: Door,
 ) -> web.Application:
     """`refresh` brings what collectors give up to date; `readiness`: `ready`, else why no request is welcome."""
     registry = CollectorRegistry()
@@ -57,6 +59,7 @@ def admin_app(
         return web.Response(status=404, body=_NOT_FOUND.body(), content_type="application/json")
 
     app = web.Application()
+    door.guard(app)
     app.router.add_get("/", dashboard.page)
     app.router.add_get("/dashboard/events", dashboard.events)
     app.router.add_get("/dashboard/{file}", dashboard.file)

@@ -5,6 +5,8 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from proxy.ledger.keeper import FLAGS
+
 MOST_COMPLAINT = 4096  # bytes of what it says on standard error
 
 
@@ -30,7 +32,7 @@ async def run(program: str, argv: Sequence[str], most: int) -> Ended:
     """
     source = program.format(path=[path for path in sys.path if path], argv=list(argv))
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-S", "-c", source,
+        sys.executable, *FLAGS, "-c", source,
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     assert process.stdout is not None

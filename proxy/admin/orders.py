@@ -13,7 +13,8 @@ from typing import Any
 from aiohttp import web
 
 from proxy.admin import child
-from proxy.admin.answers import UNKNOWN_AGENT, Guard, error_answer, json_answer
+from proxy.admin.answers import UNKNOWN_AGENT, error_answer, json_answer
+from proxy.admin.guard import Guard
 from proxy.policy.problems import PolicyError
 from proxy.policy.store import PolicyStore
 from proxy.tasks import spawn
@@ -38,7 +39,6 @@ _NO_STORE = ErrorAnswer(
 _BAD_REASON = bad_request(
     f'send {{"reason": "…"}}: one line that begins with a word, up to {MOST_REASON} characters; a pause needs one'
 )
-_FOREIGN = ErrorAnswer(403, "permission_error", "foreign_origin", "another site's page may not ask for this")
 
 
 class OrderRoutes:
@@ -101,8 +101,6 @@ class OrderRoutes:
 
     def refusal(self, request: web.Request) -> web.Response | None:
         """The answer to who may not give orders; None: go on."""
-        if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
-            return error_answer(_FOREIGN)
         return self._guard.refusal(request)
 
     async def _obey(self, request: web.Request, order: str, agent: str, reason: str) -> web.Response:

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 
 from aiohttp import web
 
-from proxy.admin.answers import UNKNOWN_AGENT, Guard, error_answer, json_answer, utc_time
+from proxy.admin.answers import UNKNOWN_AGENT, error_answer, json_answer, utc_time
+from proxy.admin.guard import Guard
 from proxy.admin.rollout import show_brake
 from proxy.budget.budgets import Budgets
 from proxy.exchange.brake import Brakes

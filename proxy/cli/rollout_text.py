@@ -10,6 +10,7 @@ from proxy.experiment.controller import Done, Look, Step
 from proxy.experiment.memory import Decision
 from proxy.experiment.numbers import numbers_of, reasons_json
 from proxy.experiment.verdict import Because, Outcome, Reason, Verdict
+from proxy.ledger.page import visible
 
 _COLOURS = {Outcome.PASS: "32", Outcome.HOLD: "33", Outcome.FAIL: "31"}
 # Whose ETA is a guess from how many users come.
@@ -125,7 +126,7 @@ def status_lines(looks: Sequence[Look], now: float) -> Iterator[str]:
         if evidence.brake is not None:
             yield f"  brake: tripped {moment(evidence.brake.time)}; serves 0 % until `splitlane rollout clear`"
         if evidence.hold is not None:
-            yield f"  hold: {evidence.hold.kind} since {moment(evidence.hold.time)}: {evidence.hold.reason}"
+            yield f"  hold: {evidence.hold.kind} since {moment(evidence.hold.time)}: {visible(evidence.hold.reason)}"
         yield f"  last decision: {decision_line(look.last) if look.last else 'none'}"
 
 
@@ -157,12 +158,13 @@ def decision_line(decision: Decision) -> str:
     """One line of history, without the agent's name."""
     to = "" if decision.target is None else f" → {decision.target:g} %"
     why = f": {', '.join(decision.reasons)}" if decision.reasons else ""
-    return f"{moment(decision.time)} {decision.action} at {decision.percentage:g} %{to} by {decision.actor}{why}"
+    told = f"{moment(decision.time)} {decision.action} at {decision.percentage:g} %{to} by {decision.actor}{why}"
+    return visible(told)  # the store may hold words that somebody else has written
 
 
 def history_lines(decisions: Iterable[Decision]) -> list[str]:
     """Decisions, the latest first."""
-    return [f"{each.agent}  {decision_line(each)}" for each in decisions] or ["no decision yet"]
+    return [f"{visible(each.agent)}  {decision_line(each)}" for each in decisions] or ["no decision yet"]
 
 
 def decision_json(decision: Decision, *, numbers: bool = True) -> dict[str, Any]:

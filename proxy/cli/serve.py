@@ -19,7 +19,7 @@ import os
 import sys
 from pathlib import Path
 
-from proxy.admin.answers import TOKEN_VARIABLE
+from proxy.admin.guard import TokenError, token_of
 from proxy.listener.process import NO_PARSER, fastest_loop, lacks_parser, raise_descriptor_limit, settle_heap
 from proxy.policy.address import parse_address
 from proxy.policy.load import default_policy_path
@@ -76,8 +76,12 @@ def run(args: argparse.Namespace) -> int:
         return 2
     try:
         store = PolicyStore(args.policy or default_policy_path(os.environ), os.environ)
+        token = token_of(os.environ)
     except PolicyError as error:
         print(error, file=sys.stderr)
+        return 2
+    except TokenError as error:
+        print(f"splitlane: {error}", file=sys.stderr)
         return 2
     policy = store.active.policy
     configure(policy.observability.log_level)
@@ -89,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
     with asyncio.Runner(loop_factory=fastest_loop.new_event_loop) as runner:
         if args.workers > 1:
             return runner.run(_supervise(store, data, admin, args.workers))
-        return runner.run(_serve(store, data, admin, reuse_port=args.reuse_port))
+        return runner.run(_serve(store, data, admin, token, reuse_port=args.reuse_port))
 
 
 async def _supervise(store: PolicyStore, data: Address, admin: Address, workers: int) -> int:
@@ -107,11 +111,11 @@ async def _supervise(store: PolicyStore, data: Address, admin: Address, workers:
     return await supervisor.run()
 
 
-async def _serve(store: PolicyStore, data: Address, admin: Address, *, reuse_port: bool) -> int:
+async def _serve(store: PolicyStore, data: Address, admin: Address, token: str | Path, *, reuse_port: bool) -> int:
     from proxy.listener.service import Service  # noqa: PLC0415 what a parent of workers does not carry about
 
     policy = store.active.policy
-    service = Service(store, data, admin, token=os.environ.get(TOKEN_VARIABLE, ""), reuse_port=reuse_port)
+    service = Service(store, data, admin, token=token, reuse_port=reuse_port)
     service.catch_signals()  # before anybody can know that there is a process to signal
     try:
         await service.start()

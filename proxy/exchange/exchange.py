@@ -21,7 +21,7 @@ from proxy.ledger import FeedbackSink, Sink
 from proxy.outbox import Outbox
 from proxy.policy.snapshot import AgentPolicy, IdentityPolicy, Policy
 from proxy.split.assign import UNASSIGNED, assign, override
-from proxy.split.identity import AGENT_PATH, identify_agent, identify_user, split_agent_path
+from proxy.split.identity import AGENT_PATH, for_strangers, identify_agent, identify_user, split_agent_path
 from proxy.upstream.pool import Pools
 from proxy.watchdog import NEVER
 from proxy.wire.body import Body, BodyError
@@ -49,6 +49,7 @@ class Exchange:
         self, policy: Policy, sinks: tuple[Sink, ...], loop: asyncio.AbstractEventLoop, outbox: Outbox
     ) -> None:
         self.policy = policy  # the active one; a request takes it once
+        self.strangers = for_strangers(policy)  # … and what it is for peers whose word is not taken
         self.pools = Pools(loop, outbox)
         self.pools.keep(policy.upstreams.values())
         self.attempts = Attempts(loop, self.pools)
@@ -60,6 +61,8 @@ class Exchange:
         self._sorter_policy: IdentityPolicy | None = None
         self._sorter = RequestSorter(frozenset(), forward=False)
         self._host: bytes | None = None  # of the last request, and found sound
+        self._strangers_identity: IdentityPolicy | None = None
+        self._strangers_sorter = self._sorter
         self._settled: list[CallState] = []
         self.sinks = sinks  # who gets the records
         self.feedback: FeedbackSink | None = None  # None: there is no store
@@ -67,7 +70,7 @@ class Exchange:
         self.trace_share: float | None = None  # of the requests whose caller does not decide; None: tracing is off
         self._loop = loop
 
-    async def handle(self, client: Client) -> None:
+    async def handle(self, client: Client, policy: Policy | None = None) -> None:
         """Serve one request, from its head to its record.
 
         orchestrator ──► listener ──► handle ─────────────────────────────────► ledger ──► metrics
@@ -80,7 +83,7 @@ class Exchange:
                                       7 relay    bytes through, usage observed  after 6: never switch model
                                       8 settle   one record, always, exactly once
         """
-        call = CallState(self.policy, client)
+        call = CallState(self.policy if policy is None else policy, client)
         try:
             split = self._read_head(call)
             if split:
@@ -117,9 +120,14 @@ class Exchange:
         finally:
             self._settle(call)  # 8
 
+    async def handle_stranger(self, client: Client) -> None:
+        """Serve one request of a peer that is not in `identity.trusted`."""
+        await self.handle(client, self.strangers)
+
     def adopt(self, policy: Policy) -> None:
         """Serve what comes from now on by `policy`; requests in flight keep theirs."""
         self.policy = policy
+        self.strangers = for_strangers(policy)
         self.pools.keep(policy.upstreams.values())
         self.attempts.keep(policy.agents.values())
         self.shadow.keep(policy)
@@ -172,10 +180,16 @@ class Exchange:
         return False
 
     def _sorter_of(self, identity: IdentityPolicy) -> RequestSorter:
-        if identity is not self._sorter_policy:
-            self._sorter_policy = identity
-            self._sorter = RequestSorter(identity.headers, forward=identity.forward)
-        return self._sorter
+        if identity is self._sorter_policy:
+            return self._sorter
+        if identity is self._strangers_identity:
+            return self._strangers_sorter
+        sorter = RequestSorter(identity.headers, forward=identity.forward)
+        if identity is self.strangers.identity and identity is not self.policy.identity:
+            self._strangers_identity, self._strangers_sorter = identity, sorter
+        else:
+            self._sorter_policy, self._sorter = identity, sorter
+        return sorter
 
     def _identify_and_assign(self, call: CallState) -> None:
         policy, read, body = call.policy, call.headers.read, call.body

@@ -13,7 +13,9 @@ from proxy.ledger.frames import Frames, Message, frame
 
 log = logging.getLogger("splitlane.ledger")
 
-# It gets the proxy's own module path, whatever the working directory holds; `-S` spares it the search.
+# It gets the proxy's own module path, whatever the working directory holds; `-S` spares it the search.  What this
+# interpreter was told holds for it too: `-I`, nothing from the environment or the user's folder; `-B`, no bytecode.
+FLAGS = ("-S", *(["-I"] if sys.flags.isolated else []), *(["-B"] if sys.flags.dont_write_bytecode else []))
 PROGRAM = "import sys; sys.path[:] = {path!r}; from proxy.ledger.process import main; main()"
 # What is in the pipe outlives the proxy, whatever ends it: the writer reads on.
 PIPE_SIZE = 1 << 20
@@ -42,7 +44,7 @@ class Keeper(asyncio.SubprocessProtocol):
                 with suppress(OSError):  # the machine allows less: a small pipe will do
                     fcntl.fcntl(ours, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
             # In our own session: in one of its own, Linux would give it half of the machine, whatever its priority.
-            await loop.subprocess_exec(lambda: self, sys.executable, "-S", "-c", program, stdin=theirs, stderr=None)
+            await loop.subprocess_exec(lambda: self, sys.executable, *FLAGS, "-c", program, stdin=theirs, stderr=None)
         except BaseException:
             os.close(ours)
             raise

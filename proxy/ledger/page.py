@@ -1,5 +1,6 @@
 """A page of headings, paragraphs, tables and pictures, as text for a terminal and as Markdown.  Pure."""
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 from urllib.parse import quote
@@ -43,8 +44,21 @@ class Picture(NamedTuple):
 Block = Heading | Paragraph | Notes | Table | Picture
 
 
+# What moves a terminal, ends a line or turns text round; a store may hold names that somebody else has written.
+_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def visible(text: str) -> str:
+    """The text with `?` for what would not be seen on its line."""
+    return _UNSEEN.sub("?", text)
+
+
 def text_of(blocks: Iterable[Block]) -> Iterator[str]:
     """Lines for a terminal, with an empty one between two blocks."""
+    return map(visible, _text(blocks))
+
+
+def _text(blocks: Iterable[Block]) -> Iterator[str]:
     for place, block in enumerate(blocks):
         if place:
             yield ""
@@ -65,6 +79,10 @@ def text_of(blocks: Iterable[Block]) -> Iterator[str]:
 
 def markdown_of(blocks: Iterable[Block]) -> Iterator[str]:
     """Lines of GitHub's Markdown, with an empty one between two blocks."""
+    return map(visible, _markdown(blocks))
+
+
+def _markdown(blocks: Iterable[Block]) -> Iterator[str]:
     for place, block in enumerate(blocks):
         if place:
             yield ""

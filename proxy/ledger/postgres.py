@@ -99,9 +99,11 @@ class PostgresDatabase:
 def _is_readable(url: str) -> bool:
     """Whether libpq takes the URL apart as was meant: where not, it would quote pieces of the password."""
     try:
-        return "@" not in str(conninfo_to_dict(url).get("host"))
+        found = conninfo_to_dict(url)
     except psycopg.Error:
         return False
+    # A password with a `/` ends as the port, and one with an `@` in the host.
+    return "@" not in str(found.get("host")) and str(found.get("port", "0")).replace(",", "").isdigit()
 
 
 def _told(error: psycopg.Error) -> str:

@@ -8,6 +8,7 @@ not to us.
 
 import contextlib
 import logging
+import os
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
@@ -53,7 +54,7 @@ class SqliteDatabase:
                     f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY, isolation_level=None
                 )
             else:
-                path.parent.mkdir(parents=True, exist_ok=True)
+                _make_private(path)
                 self._connection = sqlite3.connect(path, timeout=BUSY, isolation_level=None, check_same_thread=False)
         except (OSError, sqlite3.Error) as error:
             raise DatabaseUnavailable(f"{path}: {error}") from None
@@ -143,6 +144,16 @@ class SqliteDatabase:
     def close(self) -> None:
         with contextlib.suppress(sqlite3.Error):
             self._connection.close()
+
+
+def _make_private(path: Path) -> None:
+    """Make an empty file that nobody else may read, in a folder likewise, where there is none; raises OSError.
+
+    An existing file is not even opened: to close it would drop the locks that this process holds on it.
+    """
+    path.parent.mkdir(0o700, parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
 def set_aside_if_unsound(path: Path) -> None:

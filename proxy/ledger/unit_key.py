@@ -25,7 +25,7 @@ def key_beside(path: Path) -> bytes:
     fresh = place.with_name(f"{place.name}.{secrets.token_hex(8)}")
     try:
         if not place.exists():
-            place.parent.mkdir(parents=True, exist_ok=True)
+            place.parent.mkdir(0o700, parents=True, exist_ok=True)
             descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             try:
                 with os.fdopen(descriptor, "w") as file:

@@ -7,10 +7,11 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from proxy.admin.answers import Guard
 from proxy.admin.app import admin_app
 from proxy.admin.dashboard import DashboardRoutes
 from proxy.admin.dashboard_state import DashboardState
+from proxy.admin.door import Door, Refusals
+from proxy.admin.guard import Guard
 from proxy.admin.health import HealthRoutes
 from proxy.admin.orders import OrderRoutes
 from proxy.admin.policy import PolicyRoutes
@@ -39,9 +40,12 @@ class AdminListener:
         alarms: Alarms,
         reporter: Reporter,
         guard: Guard,
+        refusals: Refusals,
         readiness: Callable[[], str],
     ) -> None:
-        """`readiness`: `ready` where new requests are welcome, else why not."""
+        """`refusals`: where it counts whom it turns away; `readiness`: `ready` where new requests are welcome, else
+        why not.
+        """
         self._exchange = exchange
         self._store = store
         self._seen = seen
@@ -49,6 +53,7 @@ class AdminListener:
         self._alarms = alarms
         self._reporter = reporter
         self._guard = guard
+        self._refusals = refusals
         self._readiness = readiness
         self._runner: web.AppRunner | None = None
         self._dashboard: DashboardRoutes | None = None
@@ -85,6 +90,7 @@ class AdminListener:
                 orders,
                 ReportRoutes(self._reporter, lambda: exchange.policy.store.url is not None),
                 dashboard,
+                Door(_host_of(where), exchange.policy.listen.admin_hosts, self._refusals),
             ),
             access_log=None,
             shutdown_timeout=0.1,
@@ -117,3 +123,7 @@ class AdminListener:
             self._runner = None
             await runner.cleanup()
             await asyncio.sleep(0)  # let closed transports go
+
+
+def _host_of(where: Address | list[socket.socket]) -> str:
+    return where.host if isinstance(where, Address) else str(where[0].getsockname()[0])

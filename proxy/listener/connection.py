@@ -51,7 +51,8 @@ class ClientConnection(asyncio.Protocol):
     """A client's connection.  The httptools parser calls the methods named like its callbacks."""
 
     __slots__ = (
-        "_arriving", "_broken", "_deaf", "_dog", "_fields", "_fresh", "_head", "_heading", "_lingering", "_loop",
+        "_arriving", "_broken", "_deaf", "_dog", "_fields", "_fresh", "_handle", "_head", "_heading", "_lingering",
+        "_loop",
         "_parser", "_paused", "_request", "_stalled", "_task", "_unsent", "_url", "_waiting", "_wake", "listener",
         "source", "stopping", "transport",
     )  # fmt: skip
@@ -92,6 +93,7 @@ class ClientConnection(asyncio.Protocol):
             listener.turn_away(self.transport)
             return
         listener.open.add(self)
+        self.look_at_peer()
         self._dog.set(self._loop.time() + (KEEPALIVE if count < room // 2 else listener.limits().request_headers))
         self._task = spawn(self._run(), "client connection")
 
@@ -208,7 +210,7 @@ class ClientConnection(asyncio.Protocol):
             self._dog.set(self._loop.time() + LINGER)
 
     async def _serve(self) -> None:
-        loop, waiting, handle = self._loop, self._waiting, self.listener.handle
+        loop, waiting = self._loop, self._waiting
         while True:
             while not waiting or self._stalled:
                 if self._broken is not None and not self._stalled:
@@ -227,7 +229,7 @@ class ClientConnection(asyncio.Protocol):
                     log.warning("refused a request")
                     self._refuse(refusal)
                     return
-            await handle(request)
+            await self._handle(request)
             self._request = None
             if not request.keep or self.transport.is_closing():
                 if request.cut and request.http_10:
@@ -268,6 +270,12 @@ class ClientConnection(asyncio.Protocol):
         if self._paused:
             self._paused = False
             self.transport.resume_reading()
+
+    # --- used by the service ------------------------------------------------------------------
+
+    def look_at_peer(self) -> None:
+        """Decide who serves this peer's requests from the next one on."""
+        self._handle = self.listener.handler(self.transport)
 
     # --- used by the drain --------------------------------------------------------------------
 

@@ -17,6 +17,8 @@ from proxy.words import Failure
 if TYPE_CHECKING:
     from proxy.listener.connection import ClientConnection
 
+Handle = Callable[[Client], Awaitable[None]]
+
 log = logging.getLogger("splitlane.listener")
 
 _FULL = failure_answer(Failure.OVERLOAD)
@@ -27,14 +29,15 @@ class Listener:
 
     def __init__(
         self,
-        handle: Callable[[Client], Awaitable[None]],
+        handler: Callable[[asyncio.BaseTransport], Handle],
         refuse: Callable[[Client, ErrorAnswer], None],
         limits: Callable[[], LimitsPolicy],
         loop: asyncio.AbstractEventLoop,
         outbox: Outbox,
     ) -> None:
+        """`handler`: who serves the requests of the peer at the other end; asked once a connection."""
         self.outbox = outbox
-        self.handle = handle
+        self.handler = handler
         self.refuse = refuse
         self.limits = limits
         self.loop = loop

@@ -6,10 +6,12 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from proxy.admin.answers import Guard
+from proxy.admin.door import Refusals
+from proxy.admin.guard import Guard
 from proxy.admin.reporter import Reporter
 from proxy.admin.seen import Seen, SeenHere
 from proxy.budget.metrics import budget_metrics
@@ -26,6 +28,7 @@ from proxy.listener.connection import ClientConnection
 from proxy.listener.daily import DailyReport
 from proxy.listener.export import Export
 from proxy.listener.listener import Listener
+from proxy.listener.peers import Peers
 from proxy.listener.rollout_metrics import rollout_metrics
 from proxy.outbox import Outbox
 from proxy.policy.load import LoadedPolicy
@@ -61,16 +64,16 @@ class Service:
         data: Address | None,
         admin: Address | None,
         sinks: tuple[Sink, ...] = (),
-        token: str = "",
+        token: str | Path = "",
         see: Callable[[Exchange, Metrics], Seen] = SeenHere,
         *,
         reuse_port: bool = False,
     ) -> None:
         """`sinks`: who gets the records besides the metrics.
 
-        `token`: what opens the admin routes that change something; empty: nothing does.  A worker has no
-        addresses: it is given sockets.  `see`: what its admin listener sees, given what is counted here.
-        `reuse_port`: other processes may listen on the data listener's port, too.
+        `token`: what opens the admin routes that change something, or a file that has it; empty: nothing does.
+        A worker has no addresses: it is given sockets.  `see`: what its admin listener sees, given what is counted
+        here.  `reuse_port`: other processes may listen on the data listener's port, too.
         """
         policy = store.active.policy
         self.store = store
@@ -78,6 +81,7 @@ class Service:
         self._admin_address = admin
         self._given_sinks = sinks
         self._reuse_port = reuse_port
+        self._refusals = Refusals()
         self._loop = asyncio.get_running_loop()
         self.metrics = Metrics(self._known_models, self.gauges)
         self._access = AccessLog(standard_error)
@@ -94,15 +98,17 @@ class Service:
         self._daily = DailyReport(self._reporter.write)
         store.on_swap = self._adopt
         self._known_cache: tuple[Policy, frozenset[str]] = (policy, _models(policy))
+        self._peers = Peers(self.exchange)
         self._listener = Listener(
-            self.exchange.handle,
+            self._peers.handler,
             self.exchange.refuse,
             lambda: self.exchange.policy.limits,
             self._loop,
             outbox,
         )
         self.admin_listener = AdminListener(
-            self.exchange, store, self.seen, self.probes, self.alarms, self._reporter, Guard(token),
+            self.exchange, store, self.seen, self.probes, self.alarms, self._reporter,
+            Guard(token, self._refusals), self._refusals,
             lambda: self.readiness,
         )  # fmt: skip
         self._servers: list[asyncio.Server] = []
@@ -281,6 +287,9 @@ class Service:
         follow(policy.observability.log_level)
         self.exchange.flush()
         self.exchange.adopt(policy)
+        if policy.identity.trusted != old.policy.identity.trusted:
+            for connection in self._listener.open:
+                connection.look_at_peer()
         self._settle_by(policy)
         spawn(self._keep_in(policy), "store change")
         if self._leads:
@@ -386,6 +395,8 @@ class Service:
             "splitlane_log_dropped", "Log lines that nobody took from standard error in time.", value=log_lines.dropped
         )
         yield from self._access.collect()
+        yield from self._peers.collect()
+        yield from self._refusals.collect()
         yield from self._reporter.collect()
 
 

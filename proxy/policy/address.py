@@ -5,15 +5,19 @@ import re
 from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
-from proxy.policy.snapshot import Address
+from proxy.policy.snapshot import Address, Network
 
 _FORM = "scheme://host[:port][/prefix] with http or https, without user, query or fragment"
 _LISTENED_FORM = "HOST:PORT, [V6]:PORT or :PORT"
+_PEERS_FORM = "any, loopback, or a network such as 10.0.0.0/8, whose bits behind the prefix are 0"
 _URL = re.compile(r"[A-Za-z0-9._~:/%@!$&'()*+,;=?#\[\]-]+")
+HOST_NAME = r"^[A-Za-z0-9_]([A-Za-z0-9._-]{0,251}[A-Za-z0-9_])?$"
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?\.?")
 _LISTENED = re.compile(r"(?:\[(?P<v6>[^\]]*)\]|(?P<host>[^:\[\]]*)):(?P<port>[0-9]{1,5})")
 _VERSIONED = re.compile(r"/v1(/chat/completions)?$")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_LOOPBACK = (ipaddress.IPv4Network("127.0.0.0/8"), ipaddress.IPv6Network("::1/128"))
+_MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 
 
 class BaseUrl(NamedTuple):
@@ -48,6 +52,13 @@ def check_http_url(text: str) -> str:
     return text
 
 
+def check_host_name(text: str) -> str:
+    """The text, if it is a host's name without a port; `ValueError` otherwise."""
+    if not re.fullmatch(HOST_NAME, text):
+        raise ValueError("a host's name, without scheme and port")
+    return text
+
+
 def parse_address(text: str) -> Address:
     """`HOST:PORT`, `[V6]:PORT` or `:PORT` (all IPv4 addresses) in its parts; `ValueError` says what was expected."""
     found = _LISTENED.fullmatch(text)
@@ -62,6 +73,37 @@ def parse_address(text: str) -> Address:
     if not _HOST.fullmatch(host):
         raise ValueError(_LISTENED_FORM)
     return Address(host, int(found["port"]))
+
+
+def parse_peers(text: str) -> tuple[Network, ...] | None:
+    """`loopback`, an address or a network as networks; None: `any`.  `ValueError` says what was expected.
+
+    A network of IPv4 addresses in their IPv6 form is one of IPv4, as `is_within` takes them.
+    """
+    if text == "any":
+        return None
+    if text == "loopback":
+        return _LOOPBACK
+    try:
+        network = ipaddress.ip_network(text)
+    except ValueError:
+        raise ValueError(_PEERS_FORM) from None
+    if isinstance(network, ipaddress.IPv6Network) and network.subnet_of(_MAPPED):
+        address = network.network_address.ipv4_mapped
+        assert address is not None
+        network = ipaddress.IPv4Network((address, network.prefixlen - _MAPPED.prefixlen))
+    return (network,)
+
+
+def is_within(networks: tuple[Network, ...], host: str) -> bool:
+    """Whether a peer's address, as a socket tells it, is in one of the networks."""
+    try:
+        found: ipaddress.IPv4Address | ipaddress.IPv6Address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None:
+        found = found.ipv4_mapped  # a socket for both families shows IPv4 peers so
+    return any(found in network for network in networks)
 
 
 def _split(text: str) -> SplitResult:

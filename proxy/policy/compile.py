@@ -1,11 +1,11 @@
 """What a person wrote → what requests are served by.  Pure; the input has been validated."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import orjson
 
-from proxy.policy.address import parse_address, parse_base_url
+from proxy.policy.address import parse_address, parse_base_url, parse_peers
 from proxy.policy.config import (
     AgentConfig,
     AlertingConfig,
@@ -31,6 +31,7 @@ from proxy.policy.snapshot import (
     IdentityPolicy,
     LimitsPolicy,
     ListenPolicy,
+    Network,
     ObservabilityPolicy,
     Policy,
     PoolPolicy,
@@ -94,7 +95,9 @@ def compile_policy(config: PolicyConfig, digest: str) -> Policy:
         alerting=_alerting(config.alerting),
         settings=global_settings(config),
         report=ReportPolicy(config.report.at, config.report.path),
-        listen=ListenPolicy(parse_address(config.listen.data), parse_address(config.listen.admin)),
+        listen=ListenPolicy(
+            parse_address(config.listen.data), parse_address(config.listen.admin), config.listen.admin_hosts
+        ),
         probe=_probe(config.observability.probe, finetuned=config.models.use_finetuned),
     )
 
@@ -129,7 +132,17 @@ def _identity(config: IdentityConfig) -> IdentityPolicy:
         forward=config.forward,
         # Baggage stays: other services read their own members from it.
         headers=frozenset({VARIANT_HEADER, *(name for kind, name in agent + user if kind == "header")}),
+        trusted=_trusted(config.trusted),
     )
+
+
+def _trusted(peers: Iterable[str]) -> tuple[Network, ...] | None:
+    networks: list[Network] = []
+    for found in map(parse_peers, peers):
+        if found is None:
+            return None
+        networks += found
+    return tuple(networks)
 
 
 def _store(config: StoreConfig) -> StorePolicy:

@@ -33,6 +33,7 @@ from proxy.policy.fields import (
     Credential,
     Duration,
     Flag,
+    HostName,
     HttpUrl,
     ListenAddress,
     Name,
@@ -225,6 +226,8 @@ class ListenConfig(Section):
     """Where requests come in: `HOST:PORT`, `[V6]:PORT`, or `:PORT` for all IPv4 addresses."""
     admin: ListenAddress = "127.0.0.1:8081"
     """Where `/livez`, `/readyz` and `/metrics` are; another address than `listen.data`."""
+    admin_hosts: tuple[HostName, ...] = ()  # a browser's page may have pointed any other name at it
+    """Names, without port, by which the admin listener may be asked, besides addresses and `localhost`."""
 
     @field_validator("admin")
     @classmethod

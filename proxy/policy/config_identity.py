@@ -3,8 +3,9 @@
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator
 
+from proxy.policy.address import parse_peers
 from proxy.policy.facts import known_agent
 from proxy.policy.fields import Flag, Section, form
 from proxy.policy.snapshot import Source
@@ -79,6 +80,15 @@ def _check_digest(text: str) -> str:
     return digest
 
 
+def _check_peers(text: str) -> str:
+    parse_peers(text)
+    return text
+
+
+def _one_or_several(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
 _VALUED = rf"(header|baggage):{_TOKEN.pattern}|(body|metadata):{_FIELD.pattern}|default"
 
 AgentSource = Annotated[
@@ -87,6 +97,12 @@ AgentSource = Annotated[
 UserSource = Annotated[str, AfterValidator(_check_user_source), form(rf"^({_VALUED}:.{{1,256}})$")]
 Digest = Annotated[str, AfterValidator(_check_digest), form("^[0-9a-fA-F]{64}$")]
 KnownAgent = Annotated[str, AfterValidator(known_agent)]
+_PEERS: dict[str, object] = {"type": "string", "pattern": "^(any|loopback|[0-9A-Fa-f.:]+(/[0-9]{1,3})?)$"}
+TrustedPeers = Annotated[
+    tuple[Annotated[str, AfterValidator(_check_peers)], ...],
+    BeforeValidator(_one_or_several),
+    WithJsonSchema({"anyOf": [_PEERS, {"type": "array", "items": _PEERS}]}),
+]
 
 
 class IdentityConfig(Section):
@@ -116,6 +132,8 @@ class IdentityConfig(Section):
     """Whether the request header `x-splitlane-variant: baseline` or `finetuned` forces a variant."""
     forward: Flag = False  # who the user is, is not the upstream's business
     """Whether identity headers reach the upstream."""
+    trusted: TrustedPeers = ("any",)  # by default only this host reaches the listener, so there is nobody to doubt
+    """Whose word is taken for who asks: `any`, `loopback`, an address or a network, or a list of them."""
 
     @field_validator("keys")
     @classmethod

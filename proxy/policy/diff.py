@@ -83,8 +83,8 @@ def _without_user(policy: Policy, agent: AgentPolicy | None) -> str:
 
 def _warnings(settings: tuple[SettingChange, ...]) -> Iterator[str]:
     changed = {change.key for change in settings}
-    for key, who in (("user", "users"), ("agent", "agents"), ("keys", "agents")):
+    for key, who in (("user", "users"), ("agent", "agents"), ("keys", "agents"), ("trusted", "agents")):
         if f"identity.{key}" in changed:
             yield f"identity.{key} changes: requests may be told to other {who} than before, which no share here counts"
-    if changed & {"listen.data", "listen.admin"}:
+    if changed & {"listen.data", "listen.admin", "listen.admin_hosts"}:
         yield "listen changes: takes a restart"

@@ -217,6 +217,7 @@ UpstreamUrl = Annotated[
     AfterValidator(_check_base_url),
     form(rf"{_HTTP}(?!.*/v1(/chat/completions)?/*$)(/[^?#\s]*)?$"),
 ]
+HostName = Annotated[str, AfterValidator(address.check_host_name), form(address.HOST_NAME)]
 ListenAddress = Annotated[str, AfterValidator(_check_listened), form(r"^(\[[^\]]+\]|[^:\[\]\s]*):[0-9]{1,5}$")]
 Credential = Annotated[SecretStr, AfterValidator(_check_credential), form(f"^{_CREDENTIAL.pattern}$")]
 # It grants access: a secret as a whole.

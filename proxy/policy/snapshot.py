@@ -6,9 +6,12 @@ Times are seconds, sizes bytes.  Agent and header names are bytes because the wi
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
 from typing import NamedTuple
 
 from proxy.words import Dialect, Failure, Usage
+
+Network = IPv4Network | IPv6Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +144,7 @@ class IdentityPolicy:
     allow_override: bool
     forward: bool
     headers: frozenset[bytes]  # lower-case names of all identity headers, removed unless `forward`
+    trusted: tuple[Network, ...] | None = None  # whose word is taken; None: everybody's
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +261,7 @@ class ListenPolicy:
 
     data: Address = DATA_ADDRESS
     admin: Address = ADMIN_ADDRESS
+    admin_hosts: tuple[str, ...] = ()  # names that the admin listener may be asked by
 
 
 @dataclass(frozen=True, slots=True)

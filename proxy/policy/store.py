@@ -185,7 +185,8 @@ def _summary(diff: PolicyDiff) -> str:
 
 def _restart_needed(path: Path, new: ListenPolicy, old: ListenPolicy) -> PolicyProblem:
     def shown(listen: ListenPolicy) -> str:
-        return f"data {listen.data}, admin {listen.admin}"
+        names = f", asked as {', '.join(listen.admin_hosts)}" if listen.admin_hosts else ""
+        return f"data {listen.data}, admin {listen.admin}{names}"
 
     expected = f"{shown(old)}, as at start: the addresses only change with a restart"
     return PolicyProblem(str(path), 0, 0, "listen", shown(new), expected)

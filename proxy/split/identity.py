@@ -2,12 +2,16 @@
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 
-from proxy.policy.snapshot import IdentityPolicy
+from proxy.policy.snapshot import IdentityPolicy, Policy, Source
 from proxy.wire.body import Body
 from proxy.wire.headers import baggage_member
 
 AGENT_PATH = b"/agents/"
+
+# What a caller cannot simply claim: a key is proof, and a default is the policy's own word.
+_SURE = frozenset({"key", "default"})
 
 # By lower-case name, as `wire.headers.RequestSorter` reads them.
 Headers = Mapping[bytes, bytes]
@@ -21,6 +25,21 @@ def split_agent_path(target: bytes) -> tuple[bytes | None, bytes]:
     if not slash or not name or b"?" in name:
         return None, target
     return name, b"/" + rest
+
+
+def for_strangers(policy: Policy) -> Policy:
+    """The same policy for who is not in `identity.trusted`: nothing counts that a caller merely says of itself."""
+    identity = policy.identity
+    if identity.trusted is None:
+        return policy
+    strict = replace(
+        identity, agent=_sure(identity.agent), user=_sure(identity.user), allow_override=False, forward=False
+    )
+    return replace(policy, identity=strict)
+
+
+def _sure(sources: tuple[Source, ...]) -> tuple[Source, ...]:
+    return tuple(source for source in sources if source.kind in _SURE)
 
 
 def identify_agent(

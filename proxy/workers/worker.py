@@ -19,7 +19,7 @@ from prometheus_client import ProcessCollector
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from proxy.admin.answers import TOKEN_VARIABLE
+from proxy.admin.guard import TokenError, token_of
 from proxy.exchange.exchange import Exchange
 from proxy.ledger.frames import Message
 from proxy.listener.process import NO_PARSER, fastest_loop, lacks_parser, raise_descriptor_limit, settle_heap
@@ -111,7 +111,7 @@ class SeenByAll:
 class Worker:
     """Does what the parent says."""
 
-    def __init__(self, store: PolicyStore, inherited: Inherited) -> None:
+    def __init__(self, store: PolicyStore, inherited: Inherited, token: str | Path) -> None:
         self._store = store
         self._places = [[socket.socket(fileno=each) for each in place] for place in inherited.places]
         self._admin = [socket.socket(fileno=each) for each in inherited.admin]
@@ -119,7 +119,7 @@ class Worker:
             each.set_inheritable(False)
         self._link = Link(self._hear, lambda: self._end(None))
         self._pipe = socket.socket(fileno=inherited.link)
-        self.service = Service(store, None, None, token=os.environ.get(TOKEN_VARIABLE, ""), see=self._see)
+        self.service = Service(store, None, None, token=token, see=self._see)
         self._process = ProcessCollector(registry=None)
         self._accepting: dict[int, list[asyncio.Server]] = {}
         self._changing = asyncio.Lock()
@@ -253,14 +253,18 @@ def main(inherited: Inherited) -> None:
         sys.exit(1)
     try:
         store = PolicyStore(Path(inherited.policy), os.environ)
+        token = token_of(os.environ)
     except PolicyError as error:
         print(error, file=sys.stderr)
+        sys.exit(2)
+    except TokenError as error:
+        print(f"splitlane: {error}", file=sys.stderr)
         sys.exit(2)
     configure(store.active.policy.observability.log_level)
     raise_descriptor_limit()
 
     async def run() -> int:
-        worker = Worker(store, inherited)
+        worker = Worker(store, inherited, token)
         await worker.run()
         return worker.code
 

@@ -2,13 +2,15 @@
 
 import json
 import logging
+from urllib.parse import quote
 
 import pytest
 
+from proxy.telemetry.access import line_of
 from proxy.telemetry.log import JsonFormatter
 from tests.integration.asking import ANSWER, ask, chat, chat_body
-from tests.support.lane import FINETUNED_USER, policy_of, running
-from tests.support.raw_client import RawClient
+from tests.support.lane import FINETUNED_USER, Lane, policy_of, running
+from tests.support.raw_client import RawClient, request
 from tests.support.raw_upstream import RawUpstream, Read, Send, response
 
 EVIL = "a\r\nX-Evil: 1\r\n\r\n"
@@ -128,3 +130,64 @@ async def test_answer_splitting_upstream_gives_one_answer_only() -> None:
             assert answer.status == 200
             assert b"stolen" not in answer.body
             assert not answer.head.all(b"x-evil")
+
+
+# What moves a terminal, ends a line for somebody, turns text round, or ends what it stands in.
+EVIL_TEXTS = [
+    "a\x1b]0;title\x07\x1b[2J", "a\x9b31mred", "a\u2028b", "a\u0085b", "\u202eevil", "a\x7fb", "\ufeffa", "\u200ba",
+    '"}\n{"level":"error"', "<!channel> <http://x|y> &", "<script>alert(1)</script>", '"} 1\nsplitlane_evil{x="',
+    "=cmd|'/c calc'!A0", "${HOME} %s %n {0} {{7*7}}", "a" * 5000,
+]  # fmt: skip
+
+
+async def shown(lane: Lane) -> bytes:
+    """All that the admin listener tells anybody, the dashboard's events too."""
+    told = b""
+    address = lane.service.admin
+    for path in ("/metrics", "/health", "/policy", "/"):
+        async with RawClient(address.host, address.port) as client:
+            await client.send(request("GET", path))
+            told += (await client.read_response()).body
+    async with RawClient(address.host, address.port) as client:
+        await client.send(request("GET", "/dashboard/events", b"", [("Accept", "text/event-stream")]))
+        while b"event: live" not in told:
+            told += await client.read()
+    return told
+
+
+async def test_names_that_move_terminals_or_end_lines_come_nowhere(caplog: pytest.LogCaptureFixture) -> None:
+    """ACCEPTANCE 36: agent, user, model, override, path and answer's id, in every place that is told."""
+    caplog.set_level(logging.DEBUG)
+    answers = [
+        response(json.dumps({**json.loads(ANSWER.partition(b"\r\n\r\n")[2]), "id": f"{text} ", "model": text}).encode())
+        for text in EVIL_TEXTS
+    ]
+    async with (
+        RawUpstream([step for answer in answers for _ in range(4) for step in (Read(), Send(answer))]) as up,
+        running(policy_of(up.url, identity={**ANYWHERE, "allow_override": True})) as lane,
+    ):
+        for text in EVIL_TEXTS:
+            header = text.encode().replace(b"\n", b"\t").replace(b"\0", b"").decode("latin-1")
+            people = {"user": text, "agent": text, "metadata": {"agent": text, "user_id": text}}
+            for data in (
+                chat(chat_body(model=text, **people), agent=None, user=None),
+                chat(agent=header[:200].replace("\x1b", "").replace("\x07", "").replace("\x7f", ""), user="u"),
+                chat(chat_body(user=text), user=None),
+                chat(chat_body(), target=f"/agents/{quote(text[:200])}/v1/chat/completions", agent=None),
+                chat(headers=[("x-splitlane-variant", quote(text[:200]))]),
+            ):
+                assert (await ask(lane, data)).status in (200, 400)
+        told = await shown(lane)
+        lines = [line_of(record) for record in lane.records]
+    assert len(lines) == len(EVIL_TEXTS) * 5
+    lines += [JsonFormatter().format(record).encode() + b"\n" for record in caplog.records]
+    for line in lines:
+        assert line.isascii()
+        assert len(line.decode().splitlines()) == 1
+        assert line[:-1].decode().isprintable()
+        assert isinstance(json.loads(line), dict)
+    for text in EVIL_TEXTS:
+        for place in (told, *lines):
+            assert text[:100].encode() not in place
+            assert json.dumps(text[:100]).encode()[1:-1] not in place
+    assert b"splitlane_evil" not in told

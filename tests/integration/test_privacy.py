@@ -1,8 +1,9 @@
 """No user, prompt, completion or key comes to rest anywhere, at any level: canaries in everything that passes.
 
-A process with all that tells switched on: log level debug, each request in the access log, a store.
-Afterwards its log, its admin answers, our own headers and error bodies, and every file of the store's folder
-are searched for the canaries, as they were sent and as an encoder or a plain hash would leave them.
+A process with all that tells switched on: log level debug, each request in the access log, a store, traces and
+metrics to a collector, notices to a webhook.  Afterwards its log, its admin answers, the dashboard's events, our own
+headers and error bodies, what collector and webhook were sent, its command line, and every file of the store's
+folder are searched for the canaries, as they were sent and as an encoder or a plain hash would leave them.
 """
 
 import asyncio
@@ -18,8 +19,9 @@ import mmh3
 import pytest
 
 from tests.integration.asking import chat_body
+from tests.support.collector import collector as told
 from tests.support.lane import BASELINE, FINETUNED
-from tests.support.raw_client import RawResponse, request
+from tests.support.raw_client import RawClient, RawResponse, request
 from tests.support.raw_upstream import Close, RawUpstream, Read, Send, event_stream, response
 from tests.support.served import Served, log_lines, serving, write_policy
 
@@ -36,7 +38,8 @@ def canary(name: str) -> str:
 
 USERS = ("header", "baggage", "user", "safety", "metadata", "feedback")
 WORDS = ("prompt", "system", "argument", "tool", "completion", "delta", "failure", "broken", "agent", "model", "path",
-         "query", "field", "method", "key", "upstreamkey", "variant", "comment", "token")  # fmt: skip
+         "query", "field", "method", "key", "upstreamkey", "variant", "comment", "token", "hook", "unitkey",
+         "written", "misspelt")  # fmt: skip
 CANARIES = tuple(map(canary, (*USERS, *WORDS)))
 
 
@@ -179,39 +182,76 @@ def our_words(answer: RawResponse) -> bytes:
     return b"\n".join([*own, answer.body if answer.head.get(b"x-splitlane-attempts") == b"0" else b""])
 
 
+async def watched(proxy: Served) -> bytes:
+    """The dashboard's first events."""
+    async with RawClient("127.0.0.1", proxy.admin) as client:
+        await client.send(request("GET", "/dashboard/events", b"", [("Accept", "text/event-stream")]))
+        seen = b""
+        while b"event: live" not in seen:
+            seen += await client.read_until_idle(0.1)
+        return seen
+
+
 async def test_nothing_that_a_person_wrote_comes_to_rest(tmp_path: Path) -> None:
     store = tmp_path / "store"
     store.mkdir()
     script = [step for answer in answers() for step in (Read(), Send(answer))]
     places: dict[str, bytes] = {}
-    async with RawUpstream([*script[:-2], Read(), script[-1], Close()]) as upstream:
-        policy = write_policy(
-            tmp_path,
-            upstream.url,
-            upstreams={"up": {"base_url": upstream.url, "api_key": "${CANARY_KEY}", "dialect": "mistral"}},
-            identity={"allow_override": True},
-            fallback={"breaker": {"failures": 10_000}, "retry": {"baseline": 0}},
-            ab_testing={"enabled": True, "rollout_percentage": 50},
-            agents={"qa_agent": {"fine_tuned": FINETUNED, "fallback": BASELINE, "shadow": SHADOW}},
-            prices={"*": {"input": 1, "output": 1}},
-            store={"url": f"sqlite:///{store}/splitlane.db"},
-            observability={"log_level": "debug", "access_log": "100%"},
-            limits={"drain": "2s"},
-        )
-        env = {"CANARY_KEY": canary("upstreamkey"), "SPLITLANE_ADMIN_TOKEN": canary("token")}
-        async with serving(policy, env) as proxy:
-            for number, data in enumerate(requests()):
-                if (answer := await ask(proxy, data)) is not None:
-                    places[f"answer {number}"] = our_words(answer)
-            for path in ("/metrics", "/policy", "/health"):
-                places[path] = (await proxy.ask_admin(path)).body
-            reload = await proxy.ask_admin("/policy/reload", "POST", canary("token"))
-            assert reload.status == 200
-            places["reload"] = reload.body
-            places["a wrong token"] = (await proxy.ask_admin("/policy/reload", "POST", canary("key"))).body
-            proxy.terminate()
-            assert await proxy.exit_code() == 0
-        sent = b"".join(upstream.requests)
+    with told() as told_to:
+        async with RawUpstream([*script[:-2], Read(), script[-1], Close()]) as upstream:
+            policy = write_policy(
+                tmp_path,
+                upstream.url,
+                upstreams={"up": {"base_url": upstream.url, "api_key": "${CANARY_KEY}", "dialect": "mistral"}},
+                identity={"allow_override": True},
+                fallback={"breaker": {"failures": 10_000}, "retry": {"baseline": 0}},
+                ab_testing={"enabled": True, "rollout_percentage": 50},
+                agents={"qa_agent": {"fine_tuned": FINETUNED, "fallback": BASELINE, "shadow": SHADOW}},
+                prices={"*": {"input": 1, "output": 1}},
+                store={"url": f"sqlite:///{store}/splitlane.db", "unit_key": "${CANARY_UNIT}"},
+                observability={
+                    "log_level": "debug",
+                    "access_log": "100%",
+                    "export_endpoint": told_to.url,
+                    "traces": "100%",
+                },
+                alerting={"slack_webhook": "${CANARY_HOOK}"},
+                limits={"drain": "2s"},
+            )
+            env = {
+                "CANARY_KEY": canary("upstreamkey"),
+                "CANARY_UNIT": canary("unitkey").ljust(32, "."),
+                "CANARY_HOOK": f"{told_to.url}/{canary('hook')}",
+                "SPLITLANE_ADMIN_TOKEN": canary("token"),
+            }
+            async with serving(policy, env) as proxy:
+                for number, data in enumerate(requests()):
+                    if (answer := await ask(proxy, data)) is not None:
+                        places[f"answer {number}"] = our_words(answer)
+                for path in ("/", "/metrics", "/policy", "/health", "/health/qa_agent", "/report.json"):
+                    places[path] = (await proxy.ask_admin(path)).body
+                reload = await proxy.ask_admin("/policy/reload", "POST", canary("token"))
+                assert reload.status == 200
+                places["reload"] = reload.body
+                places["events"] = await watched(proxy)
+                text = policy.read_text()
+                key = f"api_key: {canary('written')}"
+                wrong = f"{text}api_key{canary('misspelt')}: 1\n".replace(
+                    "api_key: ${CANARY_KEY}", f"{key}\n    api_kye: x"
+                )
+                policy.write_text(wrong)
+                places["a bad policy"] = (await proxy.ask_admin("/policy/reload", "POST", canary("token"))).body
+                assert b'"problems"' in places["a bad policy"]
+                places["/policy with an error"] = (await proxy.ask_admin("/policy")).body
+                places["command line"] = Path(f"/proc/{proxy.pid}/cmdline").read_bytes()
+                places["a wrong token"] = (await proxy.ask_admin("/policy/reload", "POST", canary("key"))).body
+                proxy.terminate()
+                assert await proxy.exit_code() == 0
+            sent = b"".join(upstream.requests)
+            posts = list(told_to.posts)
+    for number, post in enumerate(posts):
+        path = post.path.replace(quote(canary("hook"), safe="+@"), "").replace(canary("hook"), "")
+        places[f"post {number} to {path}"] = repr((path, post.headers)).encode() + post.body
     log = "".join(proxy.log)
     places["log"] = log.encode()
     # A comment on an answer is written to be kept; it is kept in the store, and nowhere else.
@@ -221,6 +261,8 @@ async def test_nothing_that_a_person_wrote_comes_to_rest(tmp_path: Path) -> None
     assert not sightings(kept, but=frozenset({canary("comment")}))
 
     # It was no silence: the canaries were there, and were told about.
+    assert {post.path for post in posts} >= {"/v1/traces", "/v1/metrics"}
+    assert [post for post in posts if b"which GET /policy lists" in post.body], "the webhook was told of the bad policy"
     shadow = rb'splitlane_shadow_total\{agent="qa_agent",outcome="(\w+)"\} [1-9]'
     copied = {outcome.decode() for outcome in re.findall(shadow, places["/metrics"])}
     assert {"success", "bad_body"} <= copied, "copies have been sent, and were answered"

@@ -131,3 +131,40 @@ async def test_dead_upstream_is_an_error_that_names_no_address() -> None:
     assert answer.status == 502
     assert error_of(answer)["code"] == "connect"
     assert b"127.0.0.1" not in answer.body
+
+
+@pytest.mark.parametrize("scheme", ["http", "HTTPS"])
+async def test_chat_with_an_absolute_target_is_asked_of_the_policys_upstream(scheme: str) -> None:
+    """ACCEPTANCE 36: by each attempt, with the policy's key, under the policy's name."""
+    async with (
+        RawUpstream([Read(), Send(response(b"{}", 500)), Read(), Send(ANSWER)]) as up,
+        RawUpstream([Read(), Send(ANSWER)]) as elsewhere,
+        running(policy_of(up.url)) as lane,
+    ):
+        target = f"{scheme}://{elsewhere.host}:{elsewhere.port}/v1/chat/completions"
+        assert (await ask(lane, chat(target=target))).status == 200
+        assert elsewhere.connections == []
+        assert [sent.split(b"\r\n")[:2] for sent in up.requests] == [
+            [b"POST /v1/chat/completions HTTP/1.1", f"Host: {up.host}:{up.port}".encode()]
+        ] * 2
+
+
+@pytest.mark.parametrize(
+    "target", ["elsewhere.example:443", "*", "ftp://elsewhere.example/v1", "http://elsewhere.example"]
+)
+@pytest.mark.parametrize("method", ["CONNECT", "OPTIONS", "GET", "POST"])
+async def test_target_that_is_no_path_is_asked_of_nobody(method: str, target: str) -> None:
+    """ACCEPTANCE 36."""
+    async with RawUpstream([Read(), Send(ANSWER)]) as up, running(policy_of(up.url)) as lane:
+        assert 400 <= (await ask(lane, request(method, target))).status < 500
+        assert up.connections == []
+
+
+async def test_proxy_of_the_environment_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable of the environment chooses no way for prompts and keys."""
+    async with RawUpstream([Read(), Send(ANSWER)]) as up, RawUpstream([Read(), Send(ANSWER)]) as elsewhere:
+        for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, elsewhere.url)
+        async with running(policy_of(up.url)) as lane:
+            assert (await ask(lane, chat())).status == 200
+        assert elsewhere.connections == []

@@ -1,9 +1,10 @@
 """The same page for a terminal and as Markdown."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.ledger.page import Heading, Notes, Paragraph, Picture, Table, markdown_of, text_of
+from proxy.ledger.page import Heading, Notes, Paragraph, Picture, Table, markdown_of, text_of, visible
 
 PAGE = (
     Heading(1, "Report"),
@@ -63,3 +64,19 @@ def test_table_keeps_its_shape_whatever_is_in_it(rows: list[list[str]]) -> None:
         assert "\n" not in line
         bare = line.replace("\\\\", "").replace("\\|", "")
         assert bare.count("|") == 4
+
+
+EVIL = ["a\x1b[2Jb", "a\x9b31m", "a\rb", "a\nb", "a\u2028b", "\u202eb", "\u2066b", "a\x00b", "a\x7fb", "a\ud800b"]
+
+
+@pytest.mark.parametrize("evil", EVIL, ids=range(len(EVIL)))
+def test_names_of_a_store_do_not_move_the_terminal_or_end_a_line(evil: str) -> None:
+    page = (Heading(2, evil), Paragraph(evil), Notes((evil,)), Table((evil, "b"), [("c", evil)]), Picture("x", evil))
+    for lines in (text_of(page), markdown_of(page)):
+        for line in lines:
+            assert line == "" or line.isprintable()
+            assert len(line.splitlines()) <= 1
+
+
+def test_what_is_seen_stays() -> None:
+    assert visible("qa_agent – 10 %, Zoë 東京 🙂 ±") == "qa_agent – 10 %, Zoë 東京 🙂 ±"

@@ -9,7 +9,15 @@ from tests.ledger.records import HOUR, keep, opened, record
 from tests.support.postgres import PostgresServer
 
 
-@pytest.mark.parametrize("url", ["postgresql://u:hunter2@@h:x/d", "postgresql://u:hun%ter2@h/d"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:hunter2@@h:x/d",
+        "postgresql://u:hun%ter2@h/d",
+        "postgresql://u:hun/ter2@h/d",
+        "postgresql://:hun/ter2@h/d",
+    ],
+)
 def test_url_that_cannot_be_read_is_told_without_its_password(url: str) -> None:
     with pytest.raises(DatabaseUnavailable) as raised:
         open_database(url)

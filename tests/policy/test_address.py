@@ -1,6 +1,6 @@
 import pytest
 
-from proxy.policy.address import BaseUrl, check_http_url, parse_address, parse_base_url
+from proxy.policy.address import BaseUrl, check_http_url, is_within, parse_address, parse_base_url, parse_peers
 from proxy.policy.snapshot import Address
 
 
@@ -84,3 +84,40 @@ def test_address_is_taken_apart(text: str, parts: Address) -> None:
 def test_other_addresses_are_refused_with_the_forms(text: str) -> None:
     with pytest.raises(ValueError, match=r"^HOST:PORT, \[V6\]:PORT or :PORT$"):
         parse_address(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "inside", "outside"),
+    [
+        ("loopback", ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"], ["10.0.0.1", "::2", "::", "0.0.0.0"]),
+        ("10.20.0.0/16", ["10.20.0.0", "10.20.255.255", "::ffff:10.20.1.1"], ["10.21.0.0", "::10.20.1.1", "fd00::1"]),
+        ("10.20.1.1", ["10.20.1.1", "::ffff:a14:101"], ["10.20.1.2"]),
+        ("0.0.0.0/0", ["8.8.8.8", "::ffff:8.8.8.8"], ["2001:db8::1"]),
+        ("fd00:20::/32", ["fd00:20::1", "fd00:20:ffff::"], ["fd00:21::", "10.20.1.1"]),
+        ("fe80::/10", ["fe80::1%eth0", "fe80::1"], ["fec0::"]),
+        ("::ffff:10.20.0.0/112", ["10.20.0.1", "::ffff:10.20.0.1"], ["10.21.0.1"]),
+        ("::/0", ["2001:db8::1"], ["10.20.1.1", "::ffff:10.20.1.1"]),
+    ],
+)
+def test_peer_is_within_its_network_in_every_way_it_is_shown(text: str, inside: list[str], outside: list[str]) -> None:
+    networks = parse_peers(text)
+    assert networks is not None
+    assert [host for host in inside if not is_within(networks, host)] == []
+    assert [host for host in outside if is_within(networks, host)] == []
+
+
+def test_any_is_no_network_and_nobody_is_within_none() -> None:
+    assert parse_peers("any") is None
+    assert not is_within((), "127.0.0.1")
+
+
+@pytest.mark.parametrize("host", ["", "localhost", "127.0.0.1:80", "[::1]", "127.1", "2130706433", "/run/a.sock"])
+def test_what_is_no_address_is_within_nothing(host: str) -> None:
+    everything = (*(parse_peers("0.0.0.0/0") or ()), *(parse_peers("::/0") or ()))
+    assert not is_within(everything, host)
+
+
+@pytest.mark.parametrize("text", ["", "ANY", "localhost", "10.0.0.1/8", "10.0.0.0/33", "10.0.0", "::1/129", "::1 "])
+def test_peers_of_another_form_are_refused_with_what_is_expected(text: str) -> None:
+    with pytest.raises(ValueError, match="any, loopback, or a network"):
+        parse_peers(text)

@@ -3,7 +3,7 @@ import pytest
 from proxy.policy.config_identity import parse_source
 from proxy.policy.snapshot import Source
 
-from .samples import AGENTS, UPSTREAMS, parse, problem
+from .samples import AGENTS, UPSTREAMS, compiled, parse, problem
 
 DIGEST = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 
@@ -110,3 +110,29 @@ def test_key_of_an_unknown_agent_is_refused() -> None:
 def test_keys_nobody_looks_up_are_refused() -> None:
     found = problem(f"{UPSTREAMS}{AGENTS}identity: {{keys: {{{DIGEST}: qa_agent}}}}\n")
     assert found.expected == "no keys, or the source `key` in identity.agent"
+
+
+@pytest.mark.parametrize(
+    ("written", "networks"),
+    [
+        ("any", None),
+        ("loopback", ["127.0.0.0/8", "::1/128"]),
+        ("10.0.0.0/8", ["10.0.0.0/8"]),
+        ("[loopback, 10.0.0.7]", ["127.0.0.0/8", "::1/128", "10.0.0.7/32"]),
+        ("[10.0.0.0/8, any]", None),
+        ("[]", []),
+    ],
+)
+def test_trusted_peers_are_one_or_several(written: str, networks: list[str] | None) -> None:
+    trusted = compiled(UPSTREAMS + AGENTS + f"identity: {{trusted: {written}}}\n").identity.trusted
+    assert (None if trusted is None else [str(network) for network in trusted]) == networks
+
+
+def test_everybody_is_trusted_where_the_policy_does_not_say() -> None:
+    assert compiled(UPSTREAMS + AGENTS).identity.trusted is None
+
+
+@pytest.mark.parametrize("written", ["localhost", "10.0.0.1/8", "[loopback, '*']", "5", "{a: b}", "null"])
+def test_trusted_peers_of_another_form_are_one_problem(written: str) -> None:
+    found = problem(UPSTREAMS + AGENTS + f"identity: {{trusted: {written}}}\n")
+    assert found.key.startswith("identity.trusted")

@@ -24,7 +24,7 @@ FINETUNED_USER = "user-1"
 BASELINE_USER = "user-42"
 
 LOCAL = Address("127.0.0.1", 0)
-TOKEN = "admin-token"
+TOKEN = "admin-token-of-the-tests"
 
 # The policies of this run, as the files that the proxies of the tests read, by hash.
 _FOLDER = TemporaryDirectory()
@@ -109,11 +109,11 @@ def store_of(policy: Policy) -> PolicyStore:
 
 
 @asynccontextmanager
-async def running(policy: Policy | PolicyStore) -> AsyncIterator[Lane]:
+async def running(policy: Policy | PolicyStore, data: Address = LOCAL) -> AsyncIterator[Lane]:
     """A proxy that serves a policy of `policy_of`, or a store's, until the block ends."""
     records: list[Record] = []
     store = policy if isinstance(policy, PolicyStore) else store_of(policy)
-    service = Service(store, LOCAL, LOCAL, (records.extend,), TOKEN)
+    service = Service(store, data, LOCAL, (records.extend,), TOKEN)
     await service.start()
     try:
         yield Lane(service, records)

@@ -55,7 +55,7 @@ class RawResponse(NamedTuple):
 
 
 def request(
-    method: str, target: str, body: bytes = b"", headers: Sequence[tuple[str, str]] = (), host: str = "stub"
+    method: str, target: str, body: bytes = b"", headers: Sequence[tuple[str, str]] = (), host: str = "localhost"
 ) -> bytes:
     """Return a request with a Content-Length, where it has a body."""
     fields = [("Host", host), *headers]
@@ -66,13 +66,19 @@ def request(
 
 
 class RawClient:
-    """One connection. A small `receive_buffer` (bytes) makes a reader that stops felt early."""
+    """One connection.
 
-    def __init__(self, host: str, port: int, *, timeout: float = TIMEOUT, receive_buffer: int | None = None) -> None:
+    A small `receive_buffer` (bytes) makes a reader that stops felt early; `source` is the client's own address.
+    """
+
+    def __init__(
+        self, host: str, port: int, *, timeout: float = TIMEOUT, receive_buffer: int | None = None, source: str = ""
+    ) -> None:
         self.host = host
         self.port = port
         self._timeout = timeout
         self._receive_buffer = receive_buffer
+        self._source = source
 
     async def __aenter__(self) -> Self:
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
@@ -82,6 +88,8 @@ class RawClient:
         if self._receive_buffer is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
         try:
+            if self._source:
+                sock.bind((self._source, 0))
             await asyncio.get_running_loop().sock_connect(sock, (self.host, self.port))
         except BaseException:  # cancelled, too
             sock.close()

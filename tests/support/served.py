@@ -68,7 +68,7 @@ class Served:
     async def ask_admin(self, path: str, method: str = "GET", token: str = "") -> RawResponse:
         """An answer of the admin listener."""
         fields = [("Authorization", f"Bearer {token}")] if token else []
-        async with RawClient("127.0.0.1", self.admin) as client:
+        async with RawClient("127.0.0.1", self.admin, timeout=40) as client:  # a report waits until nobody else works
             await client.send(request(method, path, b"", fields))
             return await client.read_response()
 
@@ -94,15 +94,18 @@ async def serving(
     folder: Path = ROOT,
     wrapper: Sequence[str] = (),
     options: Sequence[str] = (),
+    flags: Sequence[str] = (),
 ) -> AsyncIterator[Served]:
     """The proxy, from when it listens to the end of the block, where it is killed if need be.
 
     Without a policy file, it is for `env` and the working directory `folder` to name one.  `wrapper` is a
-    command that becomes the one behind it.  `options` go behind our own, so that theirs hold.
+    command that becomes the one behind it, `flags` are the interpreter's.  `options` go behind our own, so that
+    theirs hold.
     """
     process = await asyncio.create_subprocess_exec(
         *wrapper,
         sys.executable,
+        *flags,
         "-m",
         "proxy",
         "serve",

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise, permutations
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -23,7 +24,8 @@ def counting(seed: int, requests: int = 20) -> Metrics:
     for _ in range(requests):
         failure = chance.choice([None, None, Failure.RESET])
         metrics.settle(
-            SOUND._replace(
+            replace(
+                SOUND,
                 attempts=(ATTEMPT,),
                 failure=failure,
                 latency=chance.random(),

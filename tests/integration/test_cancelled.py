@@ -16,6 +16,8 @@ import pytest
 
 from proxy.exchange.client import Client
 from proxy.policy.snapshot import Policy
+from proxy.upstream.connection import Connection
+from proxy.upstream.pool import Pool
 from proxy.words import Failure, Record
 from tests.integration.streaming import FINISH, MORE, ROLE, TEXT
 from tests.support.budgets import PRICES, status_of
@@ -189,8 +191,8 @@ class Table:
 
     async def serve(self, how: How, at: int) -> Record:
         """One request that is cut there, and its record; afterwards nothing of it may be left."""
-        self.prepare()
         self.knife.arm(how, at)
+        self.prepare()
         async with RawClient(self.lane.host, self.lane.port) as client:
             answer: RawResponse | None = None
             try:
@@ -213,7 +215,14 @@ class Table:
             exchange.attempts.breaker(target)._open_until = 0.001  # it has been for longer than `open`
         pool = exchange.pools.of(target.upstream)
         if self.case.busy and (held := pool.take()) is not None:
-            asyncio.get_running_loop().call_later(0.002, pool.released, held)
+            self.give_back(pool, held, 4)
+
+    def give_back(self, pool: Pool, held: Connection, turns: int) -> None:
+        """Let the connection go some turns after somebody began to wait for it."""
+        if self.knife.over or not turns:
+            pool.released(held)
+        else:
+            asyncio.get_running_loop().call_soon(self.give_back, pool, held, turns - bool(pool._waiting))
 
     async def everything_is_given_back(self) -> None:
         exchange = self.lane.service.exchange

@@ -11,7 +11,7 @@ _FORM = "scheme://host[:port][/prefix] with http or https, without user, query o
 _LISTENED_FORM = "HOST:PORT, [V6]:PORT or :PORT"
 _URL = re.compile(r"[A-Za-z0-9._~:/%@!$&'()*+,;=?#\[\]-]+")
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?\.?")
-_LISTENED = re.compile(r"(?:\[(?P<v6>[^\]]*)\]|(?P<host>[^:\[\]]*)):(?P<port>[0-9]{1,5})")
+_LISTENED = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]*(?:%[A-Za-z0-9._-]+)?)\]|(?P<host>[^:\[\]]*)):(?P<port>[0-9]{1,5})")
 _VERSIONED = re.compile(r"/v1(/chat/completions)?$")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 

@@ -7,7 +7,7 @@ BIN      := $(VENV)/bin
 COMPILED := $(VENV)-compiled
 PACKAGED := pyproject.toml hatch_build.py $(shell find proxy policies -name '*.py' -o -name '*.yaml' -o -name '*.json' -o -path '*/page/*.*')
 
-.PHONY: demo test test-compiled lint lock rehearse bench bench-features bench-experiment clean
+.PHONY: demo test test-compiled lint lock rehearse bench bench-features bench-experiment fuzz clean
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -55,6 +55,12 @@ bench-features: $(COMPILED)/.ready
 
 bench-experiment: $(VENV)/.ready
 	$(BIN)/python -m bench.experiment
+
+# Search for inputs that break a law, each target for so many seconds: make fuzz SECONDS=600 TARGETS="sse splice"
+SECONDS := 60
+fuzz: $(VENV)/.ready
+	$(BIN)/pip install --quiet --editable '.[fuzz]'
+	$(BIN)/python -m tests.fuzz run --seconds $(SECONDS) $(TARGETS)
 
 # The image's pinned and hashed dependencies, anew.
 lock:

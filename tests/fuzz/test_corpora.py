@@ -12,7 +12,7 @@ from tests.fuzz.corpora import TARGETS, all_kept, check_time, failure, kept, loa
 from tests.fuzz.mutate import mutants
 
 INPUTS = [pytest.param(name, data, id=f"{name}/{file}") for name, file, data in all_kept()]
-SECONDS = 0.5  # of new inputs, for each target: the first ones are the same everywhere, how many there are is not
+SECONDS = 0.3  # of new inputs, for each target: the first ones are the same everywhere, how many there are is not
 
 
 @pytest.mark.parametrize(("name", "data"), INPUTS)

@@ -64,7 +64,7 @@ def _search(name: str, seconds: int) -> bool:
             "-timeout=10", "-print_final_stats=1", str(led_on), str(HERE / "corpus" / name),
         ]  # fmt: skip
         command = [sys.executable, "-m", "tests.fuzz", "explore", name, *options]
-        ended = subprocess.run(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, check=False)
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
         output = ended.stdout + ended.stderr
         executed, covered = _EXECUTED.search(output), _COVERED.findall(output)
         print(f"{name}: {executed[1] if executed else '?'} inputs, {covered[-1] if covered else '?'} edges", flush=True)
@@ -82,7 +82,7 @@ def _search(name: str, seconds: int) -> bool:
 
 def _explore(name: str, options: list[str]) -> None:
     """Never returns: libFuzzer ends the process."""
-    import atheris
+    import atheris  # noqa: PLC0415 an extra that only this needs
 
     with atheris.instrument_imports(include=["proxy"]):
         target = load(name)

@@ -160,7 +160,7 @@ class _Stepped:
         try:
             while True:
                 try:
-                    future = next(serving) if error is None else serving.throw(error)  # type: ignore[attr-defined]
+                    future = next(serving) if error is None else serving.throw(error)
                 except StopIteration:
                     return
                 self._knife.wait_for(future, self._client)

@@ -209,8 +209,8 @@ class Machine(RuleBasedStateMachine):
         pool = self.pool
         idle = set(pool._idle)
         assert len(idle) == pool.idle
-        assert idle.isdisjoint(self.held)  # type: ignore[arg-type]
-        assert pool._live == idle.union(self.held)  # type: ignore[arg-type]
+        assert idle.isdisjoint(self.held)
+        assert pool._live == idle.union(self.held)
         assert len(set(self.held)) == len(self.held), "nobody shares a connection"
         assert not any(line.closed for line in pool._live)
         assert pool._reserved == len(self.dialling())

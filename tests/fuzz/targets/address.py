@@ -9,10 +9,11 @@ import ipaddress
 from proxy.policy.address import check_http_url, parse_address, parse_base_url
 
 TOKENS = (
-    b"http://", b"https://", b"HTTP://", b"//", b"/", b"\\", b"@", b":", b"::", b"[", b"]", b"[::1]", b"[::ffff:1.2.3.4]",
-    b"%", b"%2f", b"%25eth0", b"#", b"?", b"localhost", b"127.0.0.1", b"0x7f.1", b"2130706433", b"a.b", b"..", b".", b"-",
-    b"_", b":80", b":443", b":0", b":65535", b":65536", b":+80", b":8_0", b"\xd9\xa1", b"\xef\xbc\x8f", b"\xe2\x84\x80",
-    b"\r\n", b"\t", b" ", b"\x00", b"xn--", b"/v1", b"/v1/chat/completions", b"user:pw@", b";", b",",
+    b"http://", b"https://", b"HTTP://", b"//", b"/", b"\\", b"@", b":", b"::", b"[", b"]", b"[::1]",
+    b"[::ffff:1.2.3.4]", b"%", b"%2f", b"%25eth0", b"#", b"?", b"localhost", b"127.0.0.1", b"0x7f.1", b"2130706433",
+    b"a.b", b"..", b".", b"-", b"_", b":80", b":443", b":0", b":65535", b":65536", b":+80", b":8_0", b"\xd9\xa1",
+    b"\xef\xbc\x8f", b"\xe2\x84\x80", b"\r\n", b"\t", b" ", b"\x00", b"xn--", b"/v1", b"/v1/chat/completions",
+    b"user:pw@", b";", b",",
 )  # fmt: skip
 
 _VISIBLE = frozenset(map(chr, range(0x21, 0x7F)))

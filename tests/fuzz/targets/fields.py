@@ -24,13 +24,14 @@ from proxy.wire.headers import (
 from proxy.wire.traceparent import parse_traceparent, traceparent, without_caller
 
 TOKENS = (
-    b"Connection: ", b"connection:", b"keep-alive", b"close", b"x-user-id", b"X-User-Id: u\r\n", b"Host: a\r\n", b"TE: trailers\r\n",
-    b"Proxy-Thing: x\r\n", b"Trailer: x\r\n", b"Upgrade: h2c\r\n", b"Expect: 100-continue\r\n", b"Keep-Alive: timeout=5\r\n",
-    b"Transfer-Encoding: chunked\r\n", b"Content-Length: 5\r\n", b"Set-Cookie: a=b\r\n", b"baggage: ", b"user_id=u", b"user_id",
-    b"%20", b"%", b"%2", b"%zz", b"=", b";", b",", b" ", b"\t", b":", b"\r\n", b"traceparent: ", b"tracestate: a=b\r\n",
-    b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", b"-", b"retry-after: ", b"retry-after-ms: ", b"1.5", b"-1",
-    b"1e400", b"nan", b"inf", b"1_0", b"Fri, 31 Dec 1999 23:59:59 GMT", b"Mon, 01 Jan 0001 00:00:00 -0000", b"9" * 20,
-    b"+9999", b"/agents/", b"/agents/a/v1/x", b"?", b"\x00", b"\xff", b"\xd9\xa1",
+    b"Connection: ", b"connection:", b"keep-alive", b"close", b"x-user-id", b"X-User-Id: u\r\n", b"Host: a\r\n",
+    b"TE: trailers\r\n", b"Proxy-Thing: x\r\n", b"Trailer: x\r\n", b"Upgrade: h2c\r\n", b"Expect: 100-continue\r\n",
+    b"Keep-Alive: timeout=5\r\n", b"Transfer-Encoding: chunked\r\n", b"Content-Length: 5\r\n", b"Set-Cookie: a=b\r\n",
+    b"baggage: ", b"user_id=u", b"user_id", b"%20", b"%", b"%2", b"%zz", b"=", b";", b",", b" ", b"\t", b":", b"\r\n",
+    b"traceparent: ", b"tracestate: a=b\r\n", b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", b"-",
+    b"retry-after: ", b"retry-after-ms: ", b"1.5", b"-1", b"1e400", b"nan", b"inf", b"1_0",
+    b"Fri, 31 Dec 1999 23:59:59 GMT", b"Mon, 01 Jan 0001 00:00:00 -0000", b"9" * 20, b"+9999", b"/agents/",
+    b"/agents/a/v1/x", b"?", b"\x00", b"\xff", b"\xd9\xa1",
 )  # fmt: skip
 
 _IDENTITY = frozenset({b"x-user-id", b"x-agent"})
@@ -98,9 +99,9 @@ def _check_value(value: bytes) -> None:
     caller = parse_traceparent(value)
     if caller is not None:
         assert parse_traceparent(traceparent(*caller)) == caller
-    for name in (b"retry-after", b"retry-after-ms"):
+    for field in (b"retry-after", b"retry-after-ms"):
         for now in (0.0, 1.8e9):
-            reply: Any = SimpleNamespace(field=lambda asked, name=name: value if asked == name else b"")
+            reply: Any = SimpleNamespace(field=lambda asked, field=field: value if asked == field else b"")
             wait = retry_after(reply, now)
             assert wait is None or (wait >= 0 and not isnan(wait))
     seconds = _seconds(value)

@@ -19,15 +19,16 @@ from proxy.wire.errors import ErrorAnswer
 from proxy.wire.headers import Field
 
 TOKENS = (
-    b"GET / HTTP/1.1\r\n", b"POST /v1/chat/completions HTTP/1.1\r\n", b"Host: a\r\n", b"\r\n", b"\r\n\r\n", b"\n", b"\r",
-    b"Content-Length: 5\r\n", b"Content-Length: 0\r\n", b"content-length:", b"Transfer-Encoding: chunked\r\n",
-    b"Transfer-Encoding: identity\r\n", b"chunked", b", ", b"hello", b"5\r\nhello\r\n", b"0\r\n\r\n", b"0\r\nX-A: b\r\n\r\n",
-    b";a=b", b"Connection: close\r\n", b"Connection: Upgrade\r\nUpgrade: h2c\r\n", b"Connection: keep-alive\r\n",
-    b"Expect: 100-continue\r\n", b" HTTP/1.0\r\n", b" HTTP/2.0\r\n", b"HEAD ", b"CONNECT a:1 ", b"OPTIONS * ", b"TRACE ",
-    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"http://a/b", b" ", b"\t", b":", b"\x00", b"\x0b", b"\xff", b"X-A: b\r\n c\r\n",
+    b"GET / HTTP/1.1\r\n", b"POST /v1/chat/completions HTTP/1.1\r\n", b"Host: a\r\n", b"\r\n", b"\r\n\r\n", b"\n",
+    b"\r", b"Content-Length: 5\r\n", b"Content-Length: 0\r\n", b"content-length:", b"Transfer-Encoding: chunked\r\n",
+    b"Transfer-Encoding: identity\r\n", b"chunked", b", ", b"hello", b"5\r\nhello\r\n", b"0\r\n\r\n",
+    b"0\r\nX-A: b\r\n\r\n", b";a=b", b"Connection: close\r\n", b"Connection: Upgrade\r\nUpgrade: h2c\r\n",
+    b"Connection: keep-alive\r\n", b"Expect: 100-continue\r\n", b" HTTP/1.0\r\n", b" HTTP/2.0\r\n", b"HEAD ",
+    b"CONNECT a:1 ", b"OPTIONS * ", b"TRACE ", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"http://a/b", b" ", b"\t", b":",
+    b"\x00", b"\x0b", b"\xff", b"X-A: b\r\n c\r\n",
 )  # fmt: skip
 
-LIMITS = LimitsPolicy(**{name: 1 << 20 for name in LimitsPolicy.__dataclass_fields__})
+LIMITS = LimitsPolicy(**dict.fromkeys(LimitsPolicy.__dataclass_fields__, 1 << 20))
 ANSWER = ErrorAnswer(500, "server_error", "x", "broken")
 MOST_PIECES = 200
 TURNS = 4  # of the loop, in which all that can happen has happened
@@ -53,15 +54,15 @@ class _Transport(asyncio.Transport):
         super().__init__()
         self._protocol = protocol
         self._closing = False
-        self._ended = False
+        self._writable = True
         self.written = b""
 
     def write(self, data: Any) -> None:
-        assert not self._ended and not self._closing, "nothing is written behind the end"
+        assert self._writable, "nothing is written behind the end"
         self.written += data
 
     def write_eof(self) -> None:
-        self._ended = True
+        self._writable = False
 
     def is_closing(self) -> bool:
         return self._closing
@@ -69,6 +70,7 @@ class _Transport(asyncio.Transport):
     def close(self) -> None:
         if not self._closing:
             self._closing = True
+            self._writable = False
             _LOOP.call_soon(self._protocol.connection_lost, None)
 
     abort = close
@@ -128,8 +130,9 @@ async def _converse(pieces: list[bytes]) -> _Lane:
     await _turns()
     task = connection._task
     assert task is not None
-    if not transport.is_closing() and not connection.eof_received():
-        transport.close()
+    if not transport.is_closing():
+        connection.eof_received()
+        transport.close()  # as a real one does, where the protocol does not ask it to stay open
     await _turns()
     assert connection not in lane.listener.open
     assert task.done()

@@ -15,12 +15,13 @@ from proxy.words import Dialect
 from tests.support.lane import policy_of
 
 TOKENS = (
-    b'"model"', b'"mod\\u0065l"', b'"\\u006dodel"', b'"model":"m"', b'"user":"u"', b'"stream":true', b'"stream":false',
-    b'"stream_options":{"include_usage":false}', b'"stream_options":null', b'"seed":1', b'"random_seed":2',
-    b'"max_tokens":5', b'"max_completion_tokens":7', b'"store":true', b'"top_k":1', b'"metadata":{"agent":"a"}',
-    b"{", b"}", b"[", b"]", b",", b":", b'"', b"\\", b'\\"', b"\\\\", b"\\u0022", b"\\ud83d\\ude00", b"\\ud800",
-    b" ", b"\t", b"\r\n", b"\x0b", b"\x00", b"1.50", b"1e400", b"-0", b"12345678901234567890", b"null", b"true",
-    b"NaN", b"\xef\xbb\xbf", b"\xc3\xa9", b"\xff", b"[" * 30, b"]" * 30, b"/**/", b"'",
+    b'"model"', b'"mod\\u0065l"', b'"\\u006dodel"', b'"model":"m"', b'"user":"u"', b'"stream":true',
+    b'"stream":false', b'"stream_options":{"include_usage":false}', b'"stream_options":null', b'"seed":1',
+    b'"random_seed":2', b'"max_tokens":5', b'"max_completion_tokens":7', b'"store":true', b'"top_k":1',
+    b'"metadata":{"agent":"a"}', b"{", b"}", b"[", b"]", b",", b":", b'"', b"\\", b'\\"', b"\\\\", b"\\u0022",
+    b"\\ud83d\\ude00", b"\\ud800", b" ", b"\t", b"\r\n", b"\x0b", b"\x00", b"1.50", b"1e400", b"-0",
+    b"12345678901234567890", b"null", b"true", b"NaN", b"\xef\xbb\xbf", b"\xc3\xa9", b"\xff", b"[" * 30, b"]" * 30,
+    b"/**/", b"'",
 )  # fmt: skip
 
 _PADDING = b" " * (PARSE_UP_TO + 1)
@@ -112,7 +113,7 @@ def _check_rendered(body: Body, pairs: list[tuple[str, Any]]) -> None:
 class _Keys(list[tuple[str, Any]]):
     """An object's members in order: not to be taken for an array."""
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
     def __eq__(self, other: object) -> bool:
         return type(other) is _Keys and super().__eq__(other)

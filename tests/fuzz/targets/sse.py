@@ -13,8 +13,8 @@ from proxy.wire.sse import EventKind, EventReader, event_data, parse_event
 
 TOKENS = (
     b"data: ", b"data:", b"data", b"\n", b"\r", b"\r\n", b"\n\n", b"\r\n\r\n", b":", b": ping\n\n", b"event: error\n",
-    b"id: 1\n", b"\xef\xbb\xbf", b"[DONE]", b'{"choices":[{"delta":{"content":"a"}}]}', b'{"error":{}}',
-    b'"error"', b'"usage":{"prompt_tokens":1}', b'{"choices":[],"usage":{"prompt_tokens":1}}', b'"choices":',
+    b"id: 1\n", b"\xef\xbb\xbf", b"[DONE]", b'{"choices":[{"delta":{"content":"a"}}]}', b'{"error":{}}', b'"error"',
+    b'"usage":{"prompt_tokens":1}', b'{"choices":[],"usage":{"prompt_tokens":1}}', b'"choices":',
 )  # fmt: skip
 
 _BOM = b"\xef\xbb\xbf"

@@ -63,7 +63,6 @@ COVERED_BY = {
     "listener.service": "integration/test_drain.py",
     "upstream.connect": "integration/upstream_client/test_names.py",
     "upstream.connection": "integration/upstream_client/test_framing.py",
-    "upstream.pool": "integration/upstream_client/test_pool.py",
 }
 TESTED_STAGES = ("wire", "split", "upstream", "budget", "exchange", "experiment", "telemetry", "listener")
 # Types and nothing else.

@@ -73,7 +73,7 @@ def _search(name: str, seconds: int) -> bool:
             if path.name.startswith("slow-unit"):
                 print(f"{name}: an input that takes seconds: {path.read_bytes()[:200]!r}")
                 continue
-            file = keep(name, path.read_bytes())
+            file = keep(name, path.read_bytes()).relative_to(HERE.parents[1])
             print(f"{name}: a law is broken.  Again: python -m tests.fuzz replay {name} {file}")
         if ended.returncode:
             print(output[-3000:])

@@ -11,7 +11,9 @@ _FORM = "scheme://host[:port][/prefix] with http or https, without user, query o
 _LISTENED_FORM = "HOST:PORT, [V6]:PORT or :PORT"
 _URL = re.compile(r"[A-Za-z0-9._~:/%@!$&'()*+,;=?#\[\]-]+")
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?\.?")
-_LISTENED = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]*(?:%[A-Za-z0-9._-]+)?)\]|(?P<host>[^:\[\]]*)):(?P<port>[0-9]{1,5})")
+_LISTENED = re.compile(r"(?:\[(?P<v6>[^\]]*)\]|(?P<host>[^:\[\]]*)):(?P<port>[0-9]{1,5})")
+# An address, and perhaps the scope it is in: `ipaddress` takes any bytes for one.
+_V6 = re.compile(r"[0-9A-Fa-f:.]+(%[A-Za-z0-9._~-]+)?")
 _VERSIONED = re.compile(r"/v1(/chat/completions)?$")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -55,13 +57,19 @@ def parse_address(text: str) -> Address:
         raise ValueError(_LISTENED_FORM)
     if found["v6"] is not None:
         try:
-            return Address(str(ipaddress.IPv6Address(found["v6"])), int(found["port"]))
+            return Address(str(_v6(found["v6"])), int(found["port"]))
         except ValueError:
             raise ValueError(_LISTENED_FORM) from None
     host = found["host"] or "0.0.0.0"  # noqa: S104 what `:PORT` asks for
     if not _HOST.fullmatch(host):
         raise ValueError(_LISTENED_FORM)
     return Address(host, int(found["port"]))
+
+
+def _v6(text: str) -> ipaddress.IPv6Address:
+    if not _V6.fullmatch(text):
+        raise ValueError(_LISTENED_FORM)
+    return ipaddress.IPv6Address(text)
 
 
 def _split(text: str) -> SplitResult:
@@ -71,7 +79,7 @@ def _split(text: str) -> SplitResult:
         parts = urlsplit(text)
         port, host = parts.port, parts.hostname
         if host and ":" in host:
-            ipaddress.IPv6Address(host)
+            _v6(host)
     except ValueError:
         raise ValueError(_FORM) from None
     known = parts.scheme in _DEFAULT_PORTS

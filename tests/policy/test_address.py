@@ -46,6 +46,8 @@ def test_v1_at_the_end_is_refused_with_the_remedy(path: str) -> None:
         "https://hést",
         "https://host\r\nx: y",
         "https://[::zz]",
+        "https://[fe80::1%25a[b]c]",
+        "https://[fe80::1%a'b]",
         "https://-host-",
     ],
 )

@@ -8,7 +8,7 @@ BIN      := $(VENV)/bin
 COMPILED := $(VENV)-compiled
 PACKAGED := pyproject.toml hatch_build.py $(shell find proxy policies -name '*.py' -o -name '*.yaml' -o -name '*.json' -o -path '*/page/*.*')
 
-.PHONY: demo test test-compiled lint lock sbom audit rehearse soak chaos \
+.PHONY: demo test test-compiled lint lock sbom audit rehearse soak chaos fuzz \
 	bench bench-features bench-check bench-experiment clean
 
 $(VENV)/.ready: pyproject.toml
@@ -67,9 +67,13 @@ bench-experiment: $(VENV)/.ready
 	$(BIN)/python -m bench.experiment
 
 # All faults at once against a running proxy with a store: half a minute, SECONDS=600 for longer.  CI runs two seconds of it.
-SECONDS ?= 30
 chaos: $(VENV)/.ready
-	$(BIN)/python -m bench.chaos --seconds $(SECONDS)
+	$(BIN)/python -m bench.chaos --seconds $(or $(SECONDS),30)
+
+# Search for inputs that break a law, each target for so many seconds: make fuzz SECONDS=600 TARGETS="sse splice"
+fuzz: $(VENV)/.ready
+	$(BIN)/pip install --quiet --editable '.[fuzz]'
+	$(BIN)/python -m tests.fuzz run --seconds $(or $(SECONDS),60) $(TARGETS)
 
 # The image's pinned and hashed dependencies, anew.
 lock:

@@ -67,7 +67,6 @@ COVERED_BY = {
     "listener.service": "integration/test_drain.py",
     "upstream.connect": "integration/upstream_client/test_names.py",
     "upstream.connection": "integration/upstream_client/test_framing.py",
-    "upstream.pool": "integration/upstream_client/test_pool.py",
     "workers.child": "integration/test_workers.py",
     "workers.link": "integration/test_workers.py",
     "workers.tally": "integration/test_workers.py",

@@ -14,6 +14,8 @@ _URL = re.compile(r"[A-Za-z0-9._~:/%@!$&'()*+,;=?#\[\]-]+")
 HOST_NAME = r"^[A-Za-z0-9_]([A-Za-z0-9._-]{0,251}[A-Za-z0-9_])?$"
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?\.?")
 _LISTENED = re.compile(r"(?:\[(?P<v6>[^\]]*)\]|(?P<host>[^:\[\]]*)):(?P<port>[0-9]{1,5})")
+# An address, and perhaps the scope it is in: `ipaddress` takes any bytes for one.
+_V6 = re.compile(r"[0-9A-Fa-f:.]+(%[A-Za-z0-9._~-]+)?")
 _VERSIONED = re.compile(r"/v1(/chat/completions)?$")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _LOOPBACK = (ipaddress.IPv4Network("127.0.0.0/8"), ipaddress.IPv6Network("::1/128"))
@@ -66,13 +68,19 @@ def parse_address(text: str) -> Address:
         raise ValueError(_LISTENED_FORM)
     if found["v6"] is not None:
         try:
-            return Address(str(ipaddress.IPv6Address(found["v6"])), int(found["port"]))
+            return Address(str(_v6(found["v6"])), int(found["port"]))
         except ValueError:
             raise ValueError(_LISTENED_FORM) from None
     host = found["host"] or "0.0.0.0"  # noqa: S104 what `:PORT` asks for
     if not _HOST.fullmatch(host):
         raise ValueError(_LISTENED_FORM)
     return Address(host, int(found["port"]))
+
+
+def _v6(text: str) -> ipaddress.IPv6Address:
+    if not _V6.fullmatch(text):
+        raise ValueError(_LISTENED_FORM)
+    return ipaddress.IPv6Address(text)
 
 
 def parse_peers(text: str) -> tuple[Network, ...] | None:
@@ -113,7 +121,7 @@ def _split(text: str) -> SplitResult:
         parts = urlsplit(text)
         port, host = parts.port, parts.hostname
         if host and ":" in host:
-            ipaddress.IPv6Address(host)
+            _v6(host)
     except ValueError:
         raise ValueError(_FORM) from None
     known = parts.scheme in _DEFAULT_PORTS

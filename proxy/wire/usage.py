@@ -6,6 +6,8 @@ from proxy.words import Usage
 
 # Where an upstream does not count tokens: JSON around English text has about this many bytes for each.
 BYTES_PER_TOKEN = 4
+# A count beyond this is none: no model reads or writes so much, and sums of such counts overflow the store's columns.
+MOST_TOKENS = 2**31 - 1
 
 
 def read_usage(answer: Any) -> Usage | None:
@@ -26,4 +28,4 @@ def _count(details: Any, name: str) -> int:
 
 
 def _sane(count: Any) -> int:
-    return count if type(count) is int and count > 0 else 0
+    return count if type(count) is int and 0 < count <= MOST_TOKENS else 0

@@ -46,6 +46,8 @@ def test_v1_at_the_end_is_refused_with_the_remedy(path: str) -> None:
         "https://hést",
         "https://host\r\nx: y",
         "https://[::zz]",
+        "https://[fe80::1%25a[b]c]",
+        "https://[fe80::1%a'b]",
         "https://-host-",
     ],
 )
@@ -70,6 +72,7 @@ def test_http_url_with_a_user_is_refused() -> None:
         ("localhost:0", Address("localhost", 0)),
         ("[::1]:8080", Address("::1", 8080)),
         ("[0::0]:65535", Address("::", 65535)),
+        ("[fe80::1%eth0.7]:80", Address("fe80::1%eth0.7", 80)),
         (":8080", Address("0.0.0.0", 8080)),
     ],
 )
@@ -79,7 +82,24 @@ def test_address_is_taken_apart(text: str, parts: Address) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "8080", "localhost", "host:", "host:port", "h:65536", "::1:80", "[::1]", "[h]:80", "a b:1", "h:٣", "h:1\n"],
+    [
+        "",
+        "8080",
+        "localhost",
+        "host:",
+        "host:port",
+        "h:65536",
+        "::1:80",
+        "[::1]",
+        "[h]:80",
+        "a b:1",
+        "h:٣",
+        "h:1\n",
+        "[::1%]:1",
+        "[::1%a b]:1",
+        "[::1%/?#]:1",
+        "[::1%\r\n]:1",
+    ],
 )
 def test_other_addresses_are_refused_with_the_forms(text: str) -> None:
     with pytest.raises(ValueError, match=r"^HOST:PORT, \[V6\]:PORT or :PORT$"):

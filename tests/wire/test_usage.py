@@ -28,6 +28,7 @@ MISTRAL = {"prompt_tokens": 19, "completion_tokens": 10, "total_tokens": 29}
         ({"prompt_tokens": 5, "total_tokens": 5}, Usage(5, 0)),  # embeddings
         ({"prompt_tokens": 5, "completion_tokens": None}, Usage(5, 0)),
         ({"prompt_tokens": -5, "completion_tokens": 3}, Usage(0, 3)),
+        ({"prompt_tokens": 2**31 - 1, "completion_tokens": 2**31}, Usage(2**31 - 1, 0)),  # no model says so much
         ({"prompt_tokens": "5", "completion_tokens": 3}, Usage(0, 3)),
         ({"prompt_tokens": 5, "completion_tokens": 3, "prompt_tokens_details": [8]}, Usage(5, 3)),
     ],

@@ -1,9 +1,12 @@
 """Splitlane with everything on but tracing, which is how its targets are meant: the policy of `features`' last row."""
 
+import re
 from dataclasses import replace
+from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 from bench.contenders import CONTENDERS as ALL
-from bench.contenders import YARDSTICK
+from bench.contenders import YARDSTICK, Contender
 from bench.features import BUDGETS
 from bench.plan import RUN
 
@@ -30,3 +33,11 @@ def sweep() -> None:
 def verdict(what: str, value: float, limit: float, form: str = "{:g}") -> str:
     """A target beside its figure: `what` must be below `limit`."""
     return f"{what} < {form.format(limit)}: {'met' if value < limit else 'not met'}"
+
+
+def metric(contender: Contender, name: str) -> float:
+    """The sum of a metric's samples, over all labels."""
+    parts = urlsplit(contender.ready)
+    with urlopen(f"http://{parts.netloc}/metrics", timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    return sum(float(line.rpartition(" ")[2]) for line in lines if re.match(rf"{name}[{{ ]", line))

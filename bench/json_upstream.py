@@ -18,7 +18,7 @@ import uvloop
 
 EVERY = 10  # calls of a failing model; never two in a row, so that no breaker opens
 
-_FAILING = re.compile(rb'"model": ?"fails-(\w+)-')
+_FAILING = re.compile(rb'"model": ?"fails-(500|reset|silence)-')
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _WORDS = (
     b"The capital of France is Paris. It lies on the Seine, in the north of the country, and has been the capital "

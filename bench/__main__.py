@@ -41,7 +41,7 @@ CASES: dict[str, Callable[[Plan], Outcome]] = {
 ALL = tuple(name for name in CASES if name != "features")  # which is Splitlane beside itself, and takes long
 ROUNDS = {"json": 7, "sse": 5, "memory": 1, "latency": 7, "growth": 5, "faults": 5, "agents": 5, "features": 11}
 ROUNDS["lifetime"] = 9  # starts
-SECONDS = {"features": 1, "agents": 2, "lifetime": 75}
+SECONDS = {"features": 1, "agents": 2, "lifetime": 60}
 QUICK_SECONDS = {"lifetime": 6}
 STREAMS = {"sse": 100, "memory": 2000}
 QUICK_STREAMS = {"sse": 50, "memory": 200}

@@ -1,6 +1,7 @@
 """Splitlane with everything on but tracing, which is how its targets are meant: the policy of `features`' last row."""
 
 import re
+import time
 from dataclasses import replace
 from urllib.parse import urlsplit
 from urllib.request import urlopen
@@ -8,6 +9,8 @@ from urllib.request import urlopen
 from bench.contenders import CONTENDERS as ALL
 from bench.contenders import YARDSTICK, Contender
 from bench.features import BUDGETS
+from bench.fleet import Process
+from bench.json_case import CATCH_UP
 from bench.plan import RUN
 
 OURS = "splitlane"
@@ -41,3 +44,12 @@ def metric(contender: Contender, name: str) -> float:
     with urlopen(f"http://{parts.netloc}/metrics", timeout=10) as answer:
         lines = answer.read().decode().splitlines()
     return sum(float(line.rpartition(" ")[2]) for line in lines if re.match(rf"{name}[{{ ]", line))
+
+
+def settle(server: Process) -> None:
+    """Let the ledger's writer do what the load has left, before another contender is measured."""
+    deadline = time.monotonic() + CATCH_UP
+    before, now = 0, server.cpu_ns()
+    while now - before > 10_000_000 and time.monotonic() < deadline:
+        time.sleep(0.1)
+        before, now = now, server.cpu_ns()

@@ -5,13 +5,11 @@ own, whose fine-tunes fail that way; the upstream, its answers and everything el
 """
 
 import statistics
-import time
 from dataclasses import asdict, dataclass
 
 from bench.contenders import UPSTREAM, Contender
-from bench.everything import SECTIONS, metric, sweep
+from bench.everything import SECTIONS, metric, settle, sweep
 from bench.fleet import Fleet, Process
-from bench.json_case import CATCH_UP
 from bench.lineup import POLICY, start_contender, start_json_upstream
 from bench.plan import RUN, BenchError, Plan
 from bench.report import Column, Outcome
@@ -119,15 +117,6 @@ def _measure(fleet: Fleet, plan: Plan, contender: Contender, server: Process) ->
 
 def _rescued(contender: Contender) -> float:
     return metric(contender, "model_fallbacks_total")
-
-
-def settle(server: Process) -> None:
-    """Let the ledger's writer do what the load has left, before another contender is measured."""
-    deadline = time.monotonic() + CATCH_UP
-    before, now = 0, server.cpu_ns()
-    while now - before > 10_000_000 and time.monotonic() < deadline:
-        time.sleep(0.1)
-        before, now = now, server.cpu_ns()
 
 
 def _compare(measured: list[_Round], base: _Round) -> None:

@@ -63,7 +63,9 @@ def run(plan: Plan) -> Outcome:
                     measured.added_p99_us = measured.p99_us - direct[-1].p99_us
     sweep()
     settings = {"rounds": plan.rounds, "seconds": plan.seconds, "rate": RATE}
-    return Outcome("latency", settings, COLUMNS, [_row(name, each, "direct" in rounds) for name, each in rounds.items()])
+    return Outcome(
+        "latency", settings, COLUMNS, [_row(name, each, "direct" in rounds) for name, each in rounds.items()]
+    )
 
 
 def _measure(contender: Contender, seconds: int) -> _Round:

@@ -100,7 +100,9 @@ def _lived(fleet: Fleet, contender: Contender, plan: Plan, starts: list[tuple[fl
     seen, grown = [(0, idle)], 0
     while seen[-1][0] < ENOUGH and grown < PIECES:
         grown += 1
-        piece = load(fleet, contender.name, contender.port, seconds=max(1, plan.seconds // PIECES), core=plan.cores.load)
+        piece = load(
+            fleet, contender.name, contender.port, seconds=max(1, plan.seconds // PIECES), core=plan.cores.load
+        )
         seen.append((seen[-1][0] + piece.requests, Memory.of(server)))
     settle(server)
     time.sleep(SETTLE_SECONDS)
@@ -126,7 +128,9 @@ def _lived(fleet: Fleet, contender: Contender, plan: Plan, starts: list[tuple[fl
             (
                 verdict("start s", statistics.median(seconds), TARGET_START),
                 verdict("idle MB together", idle.together, TARGET_IDLE),
-                verdict("growth", own + writer, TARGET_GROWTH) if seen[-1][0] > ENOUGH / 2 else "growth: too few requests",
+                verdict("growth", own + writer, TARGET_GROWTH)
+                if seen[-1][0] > ENOUGH / 2
+                else "growth: too few requests",
             )
         )
     return row

@@ -49,7 +49,7 @@ COLUMNS = (
 def _agents(number: int) -> dict[str, object]:
     return {
         f"agent-{each}": {
-            "fine_tuned": f"ft:open-mistral-7b:5010731d:20251031:{each:08x}",
+            "fine_tuned": f"ft:open-mistral-7b:5010731d:{each:08x}",
             "fallback": "open-mistral-7b",
         }
         for each in range(number)

@@ -39,7 +39,8 @@ def chat(user: int, size: int = SMALL, agent: str = "legal_agent") -> bytes:
     messages[1]["content"] = (_WORDS * (missing // len(_WORDS) + 1))[:missing]
     head = (
         "POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
-        f"Authorization: Bearer sk-bench\r\nX-Agent: {agent}\r\nX-User-Id: user-{user}\r\nContent-Length: {size}\r\n\r\n"
+        f"Authorization: Bearer sk-bench\r\nX-Agent: {agent}\r\nX-User-Id: user-{user}\r\n"
+        f"Content-Length: {size}\r\n\r\n"
     )
     return (head + json.dumps(body)).encode()
 

@@ -111,7 +111,7 @@ def _cpu(measured: list[_Measured]) -> list[float]:
 
 
 def slope(points: list[tuple[float, float]]) -> float:
-    """The exponent of a power law through points of positive numbers: 1 where cost grows with size, 2 with its square."""
+    """The exponent of a power law through points above 0: 1 where cost grows with size, 2 with its square."""
     logs = [(math.log(x), math.log(y)) for x, y in points]
     return statistics.linear_regression([x for x, _ in logs], [y for _, y in logs]).slope
 

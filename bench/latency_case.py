@@ -1,4 +1,4 @@
-"""Latency that a proxy adds at a modest fixed rate, where nothing queues: open loop, from the moment a request is due."""
+"""Latency that a proxy adds at a modest fixed rate, where nothing queues: from the moment a request is due."""
 
 import statistics
 from dataclasses import asdict, dataclass

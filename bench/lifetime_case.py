@@ -1,17 +1,20 @@
 """A process's life: how soon it serves, what it holds idle, and whether that grows over a million requests.
 
 The writer of the ledger is a process of its own; its memory is told apart, and `together` counts pages that both
-share once (PSS), as a container's limit does.
+share once (PSS), as a container's limit does.  Under full load the writer, which runs when nobody else wants to,
+gets next to nothing of the core: the ledger's queue fills to its bound.  What the queue has held at its fullest is
+no growth, and is told apart too.
 """
 
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bench.chat import pinned
 from bench.contenders import Contender
-from bench.everything import OURS, settle, sweep, verdict
+from bench.everything import OURS, metric, settle, sweep, verdict
 from bench.fleet import Fleet, Process
 from bench.lineup import start_contender, start_fixed_upstream
 from bench.plan import Plan
@@ -39,7 +42,8 @@ COLUMNS = (
     Column("after_mb", "after load MB", "{:.1f}"),
     Column("after_writer_mb", "its writer MB", "{:.1f}"),
     Column("requests", "requests", "{:,}"),
-    Column("growth_mb", "MB/million", "{:+.2f}"),
+    Column("queue_mb", "queue held MB", "{:.1f}"),
+    Column("growth_mb", "growth besides, MB/million", "{:+.2f}"),
     Column("growth_writer_mb", "its writer", "{:+.2f}"),
     Column("target", "target"),
 )
@@ -52,12 +56,14 @@ class Memory:
     own: float  # RSS of the process that serves
     others: float  # … of those it has started
     together: float  # PSS of all
+    queue: float = 0.0  # of `own`: records that wait, at their most so far
 
     @classmethod
-    def of(cls, server: Process) -> "Memory":
+    def of(cls, server: Process, queue: float = 0.0) -> "Memory":
         """Read from the kernel."""
         own, *others = server.pids()
-        return cls(_mb(own, "Rss"), sum(_mb(pid, "Rss") for pid in others), sum(_mb(p, "Pss") for p in (own, *others)))
+        together = sum(_mb(pid, "Pss") for pid in (own, *others))
+        return cls(_mb(own, "Rss"), sum(_mb(pid, "Rss") for pid in others), together, queue)
 
 
 def _mb(pid: int, name: str) -> float:
@@ -97,49 +103,50 @@ def _lived(fleet: Fleet, contender: Contender, plan: Plan, starts: list[tuple[fl
     idle = Memory.of(server)
     plan.say(f"lifetime: {contender.name} under load")
     probe(contender.name, contender.port)
-    seen, grown = [(0, idle)], 0
-    while seen[-1][0] < ENOUGH and grown < PIECES:
-        grown += 1
-        piece = load(
-            fleet, contender.name, contender.port, seconds=max(1, plan.seconds // PIECES), core=plan.cores.load
-        )
-        seen.append((seen[-1][0] + piece.requests, Memory.of(server)))
+    seen, queue = [(0, idle)], 0.0
+    ours = contender.name == OURS
+    seconds = max(1, plan.seconds // PIECES)
+    for _ in range(PIECES if ours else 1):
+        piece = load(fleet, contender.name, contender.port, seconds=seconds, core=plan.cores.load)
+        if ours:
+            queue = max(queue, metric(contender, "splitlane_ledger_queued_bytes") / 1e6)
+        seen.append((seen[-1][0] + piece.requests, Memory.of(server, queue)))
+        if seen[-1][0] >= ENOUGH:
+            break
     settle(server)
     time.sleep(SETTLE_SECONDS)
     after = Memory.of(server)
     fleet.check()
     fleet.stop(server)
-    own, writer = (growth(seen, part) for part in ("own", "others"))
-    seconds = [each for each, _ in starts]
     row: dict[str, object] = {
         "contender": contender.name,
-        **median_and_range("start_s", seconds),
+        **median_and_range("start_s", [took for took, _ in starts]),
         "start_cpu_s": statistics.median(cpu for _, cpu in starts),
         "idle_mb": idle.own,
         "idle_pss_mb": idle.together,
         "after_mb": after.own,
         "requests": seen[-1][0],
-        "growth_mb": own,
         "rounds": [{"requests": requests, **asdict(memory)} for requests, memory in seen],
     }
-    if contender.name == OURS:
-        row |= {"idle_writer_mb": idle.others, "after_writer_mb": after.others, "growth_writer_mb": writer}
+    if ours:
+        own, writer = growth(seen, lambda memory: memory.own - memory.queue), growth(seen, lambda memory: memory.others)
+        row |= {"idle_writer_mb": idle.others, "after_writer_mb": after.others, "queue_mb": queue}
+        row |= {"growth_mb": own, "growth_writer_mb": writer}
+        enough = seen[-1][0] > ENOUGH / 2
         row["target"] = "; ".join(
             (
-                verdict("start s", statistics.median(seconds), TARGET_START),
+                verdict("start s", statistics.median(took for took, _ in starts), TARGET_START),
                 verdict("idle MB together", idle.together, TARGET_IDLE),
-                verdict("growth", own + writer, TARGET_GROWTH)
-                if seen[-1][0] > ENOUGH / 2
-                else "growth: too few requests",
+                verdict("growth", own + writer, TARGET_GROWTH) if enough else "growth: too few requests",
             )
         )
     return row
 
 
-def growth(seen: list[tuple[int, Memory]], part: str) -> float:
+def growth(seen: list[tuple[int, Memory]], part: Callable[[Memory], float]) -> float:
     """MB per million requests, by least squares over what was seen after the first `WARM` of it."""
     later = seen[max(1, int(WARM * len(seen))) :]
     if len(later) < 2:
         return 0.0
     millions = [requests / 1e6 for requests, _ in later]
-    return statistics.linear_regression(millions, [getattr(memory, part) for _, memory in later]).slope
+    return statistics.linear_regression(millions, [part(memory) for _, memory in later]).slope

@@ -45,7 +45,7 @@ def probe(name: str, port: int) -> None:
 
 
 def load(fleet: Fleet, name: str, port: int, *, seconds: int, core: int, agents: int = 0) -> Load:
-    """Load `port` for `seconds`, as the legal agent or as so many others; raises BenchError on any request that failed."""
+    """Load `port` for `seconds`, as the legal agent or as `agents` in turn; raises BenchError on any failed request."""
     argv = [find_tools("wrk")["wrk"], "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency"]
     argv += ["-s", str(HERE / "wrk" / "post.lua"), f"http://127.0.0.1:{port}{PATH}"]
     if agents:

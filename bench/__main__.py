@@ -97,7 +97,12 @@ def plan_of(case: str, options: argparse.Namespace) -> Plan:
     }
     if any(number < 0 for number in numbers.values()):
         raise ValueError("numbers must be positive")
-    contenders = chosen(options.only, options.command, *AMONG.get(case, (CONTENDERS, YARDSTICK)))
+    among, yardstick = AMONG.get(case, (CONTENDERS, YARDSTICK))
+    known = {contender.name for contender in among}
+    # Of all cases, each takes of what was named what it has.
+    only = [name for name in options.only if name in known or options.case != "all"]
+    commands = [each for each in options.command if each.partition("=")[0] in known or options.case != "all"]
+    contenders = chosen(only, commands, among, yardstick)
     return Plan(contenders=contenders, cores=Cores.of_this_machine(), say=progress, **numbers)
 
 

@@ -5,6 +5,14 @@ contenders      the table of what is measured
 json_case       throughput of small JSON requests, as a ratio to nginx
 sse_case        CPU per relayed chunk of a stream, and the delay added to it
 memory_case     resident memory, idle and with many open streams
+latency_case    latency added at a modest fixed rate
+growth_case     time and CPU of a request against the size of its body
+faults_case     what it takes to rescue a tenth of all requests
+lifetime_case   start, idle memory, memory over a million requests
+agents_case     5, 500 and 5,000 agents, and a reload
+everything      the policy with everything on, and what the last five cases share
+chat            chat requests, and a client that sends them at a fixed rate
+json_upstream   a server of fixed answers that reads whole bodies, and fails on demand
 upstream_client micro benchmark: our upstream client beside aiohttp's
 sse_upstream    a server that streams stamped chunks
 sse_client      a client that reads them and knows how late each one is

@@ -1,4 +1,4 @@
-"""`python -m bench [json|sse|memory|features|all]`: run cases, print tables, write results.
+"""`python -m bench [CASE|all]`: run cases, print tables, write results.
 
 Exit codes: 0 measured, 1 a measurement failed, 2 the machine or the command line lacks something,
 130 interrupted.
@@ -10,8 +10,19 @@ import signal
 import sys
 from collections.abc import Callable
 
-from bench import features, json_case, memory_case, sse_case
-from bench.contenders import CONTENDERS, YARDSTICK, chosen
+from bench import (
+    agents_case,
+    everything,
+    faults_case,
+    features,
+    growth_case,
+    json_case,
+    latency_case,
+    lifetime_case,
+    memory_case,
+    sse_case,
+)
+from bench.contenders import CONTENDERS, YARDSTICK, Contender, chosen
 from bench.fleet import find_tools
 from bench.plan import BenchError, Cores, Plan
 from bench.report import Outcome, document, progress, table, write
@@ -20,23 +31,40 @@ CASES: dict[str, Callable[[Plan], Outcome]] = {
     "json": json_case.run,
     "sse": sse_case.run,
     "memory": memory_case.run,
+    "latency": latency_case.run,
+    "growth": growth_case.run,
+    "faults": faults_case.run,
+    "lifetime": lifetime_case.run,
+    "agents": agents_case.run,
     "features": features.run,
 }
-ALL = ("json", "sse", "memory")  # beside other proxies; `features` is Splitlane beside itself
-ROUNDS = {"json": 7, "sse": 5, "memory": 1, "features": 11}
-SECONDS = {"features": 1}
-STREAMS = {"json": 0, "sse": 100, "memory": 2000, "features": 0}
-QUICK_STREAMS = {"json": 0, "sse": 50, "memory": 200, "features": 0}
+ALL = tuple(name for name in CASES if name != "features")  # which is Splitlane beside itself, and takes long
+ROUNDS = {"json": 7, "sse": 5, "memory": 1, "latency": 7, "growth": 5, "faults": 5, "agents": 5, "features": 11}
+ROUNDS["lifetime"] = 9  # starts
+SECONDS = {"features": 1, "agents": 2, "lifetime": 60}
+QUICK_SECONDS = {"lifetime": 6}
+STREAMS = {"sse": 100, "memory": 2000}
+QUICK_STREAMS = {"sse": 50, "memory": 200}
+# Where not all contenders take part, or others do: who, and the yardstick among them.
+AMONG: dict[str, tuple[tuple[Contender, ...], str]] = {
+    "latency": (everything.CONTENDERS, YARDSTICK),
+    "growth": (everything.CONTENDERS, YARDSTICK),
+    "lifetime": (everything.CONTENDERS, YARDSTICK),
+    "faults": (faults_case.CONTENDERS, faults_case.YARDSTICK),
+    "agents": (agents_case.CONTENDERS, agents_case.YARDSTICK),
+    "features": (features.CONTENDERS, features.YARDSTICK),
+}
 
 
 def arguments() -> argparse.ArgumentParser:
     """The command line."""
     names = ", ".join(contender.name for contender in CONTENDERS)
-    names += f"; features: {', '.join(contender.name for contender in features.CONTENDERS)}"
+    for case in ("features", "faults", "agents"):
+        names += f"; {case}: {', '.join(contender.name for contender in AMONG[case][0])}"
     parser = argparse.ArgumentParser(prog="python -m bench", description="Load benchmarks of Splitlane.")
     parser.add_argument("case", nargs="?", choices=[*CASES, "all"], default="all")
-    parser.add_argument("--rounds", type=int, help="interleaved rounds (json 7, sse 5, features 11; memory has none)")
-    parser.add_argument("--seconds", type=int, help="of load per round and contender, json (3), features (1)")
+    parser.add_argument("--rounds", type=int, help=f"interleaved rounds; of lifetime: starts ({_told(ROUNDS)})")
+    parser.add_argument("--seconds", type=int, help=f"of load per round and contender (3; {_told(SECONDS)})")
     parser.add_argument("--streams", type=int, help="concurrent streams (sse 100, memory 2000)")
     parser.add_argument("--chunks", type=int, help="chunks per stream, sse (100)")
     parser.add_argument("--interval-ms", type=int, default=20, help="between two chunks, sse (20)")
@@ -53,20 +81,28 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
+def _told(numbers: dict[str, int]) -> str:
+    return ", ".join(f"{case} {number}" for case, number in numbers.items())
+
+
 def plan_of(case: str, options: argparse.Namespace) -> Plan:
     """The plan of one case; raises ValueError on an option that makes no sense."""
     quick = options.quick
     numbers = {
         "rounds": options.rounds or (min(2, ROUNDS[case]) if quick else ROUNDS[case]),
-        "seconds": options.seconds or (1 if quick else SECONDS.get(case, 3)),
-        "streams": options.streams or (QUICK_STREAMS if quick else STREAMS)[case],
+        "seconds": options.seconds or (QUICK_SECONDS.get(case, 1) if quick else SECONDS.get(case, 3)),
+        "streams": options.streams or (QUICK_STREAMS if quick else STREAMS).get(case, 0),
         "chunks": options.chunks or (25 if quick else 100),
         "interval_ms": options.interval_ms,
     }
     if any(number < 0 for number in numbers.values()):
         raise ValueError("numbers must be positive")
-    among, yardstick = (features.CONTENDERS, features.YARDSTICK) if case == "features" else (CONTENDERS, YARDSTICK)
-    contenders = chosen(options.only, options.command, among, yardstick)
+    among, yardstick = AMONG.get(case, (CONTENDERS, YARDSTICK))
+    known = {contender.name for contender in among}
+    # Of all cases, each takes of what was named what it has.
+    only = [name for name in options.only if name in known or options.case != "all"]
+    commands = [each for each in options.command if each.partition("=")[0] in known or options.case != "all"]
+    contenders = chosen(only, commands, among, yardstick)
     return Plan(contenders=contenders, cores=Cores.of_this_machine(), say=progress, **numbers)
 
 

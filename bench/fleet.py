@@ -42,6 +42,7 @@ class Process:
         self.popen = popen
         self.log = log
         self.in_workers = in_workers
+        self.started = time.monotonic()
 
     def pids(self) -> list[int]:
         """The processes that do the work: the workers, or the process and what it has started."""
@@ -139,7 +140,7 @@ class Fleet:
             process.check_alive()
             if time.monotonic() > deadline:
                 raise BenchError(f"{name} was not ready within {READY_SECONDS:.0f} s; see {process.log}")
-            time.sleep(0.05)
+            time.sleep(0.005)
         process.check_alive()  # not ready through somebody else's server on the same port
         return process
 

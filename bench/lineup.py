@@ -33,6 +33,13 @@ def start_stream_upstream(fleet: Fleet, plan: Plan, *, hold: bool) -> Process:
     return fleet.start("sse-upstream", argv, core=plan.cores.load, ready=answers(UPSTREAM))
 
 
+def start_json_upstream(fleet: Fleet, plan: Plan) -> Process:
+    """Our own upstream of fixed answers, which reads whole bodies and fails by the model it is asked for."""
+    _check_free("json-upstream", UPSTREAM)
+    argv = [*own_program("json_upstream"), "--port", str(urlsplit(UPSTREAM).port)]
+    return fleet.start("json-upstream", argv, core=plan.cores.load, ready=answers(UPSTREAM))
+
+
 def start_contender(fleet: Fleet, contender: Contender, plan: Plan, *, streams: int = 0) -> Process | None:
     """Start one contender on the proxy's core; None where there is nothing to start."""
     if not contender.argv:

@@ -44,10 +44,12 @@ def probe(name: str, port: int) -> None:
         connection.close()
 
 
-def load(fleet: Fleet, name: str, port: int, *, seconds: int, core: int) -> Load:
-    """Load `port` for `seconds`; raises BenchError on any request that failed."""
+def load(fleet: Fleet, name: str, port: int, *, seconds: int, core: int, agents: int = 0) -> Load:
+    """Load `port` for `seconds`, as the legal agent or as `agents` in turn; raises BenchError on any failed request."""
     argv = [find_tools("wrk")["wrk"], "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency"]
     argv += ["-s", str(HERE / "wrk" / "post.lua"), f"http://127.0.0.1:{port}{PATH}"]
+    if agents:
+        argv += ["--", str(agents)]
     output = fleet.run(f"wrk-{name}", argv, core=core, timeout=seconds + 20)
     lines = [line for line in output.splitlines() if line.startswith(_MARK)]
     if len(lines) != 1:

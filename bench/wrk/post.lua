@@ -1,4 +1,5 @@
 -- 1.5 kB chat completions of 200 users; prints one machine-readable line at the end.
+-- With an argument N the requests are those of the agents agent-0 … agent-(N-1), in turn.
 wrk.method = "POST"
 wrk.headers["Content-Type"] = "application/json"
 wrk.headers["Authorization"] = "Bearer sk-bench"
@@ -11,9 +12,17 @@ for i = 0, 199 do
     .. words .. '"}],"temperature":0.7,"max_tokens":256,"user":"user-' .. i .. '"}'
 end
 
+local agents
+init = function(args)
+  agents = tonumber(args[1])
+end
+
 local n = 0
 request = function()
   n = n + 1
+  if agents then
+    wrk.headers["X-Agent"] = "agent-" .. n % agents
+  end
   local user = n % 200
   wrk.headers["X-User-Id"] = "user-" .. user
   return wrk.format(nil, wrk.path, nil, bodies[user])

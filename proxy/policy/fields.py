@@ -37,7 +37,7 @@ class Section(BaseModel):
     """A mapping of the policy file: unknown keys are errors, and nothing changes after validation."""
 
     # Inputs stay out of pydantic's own messages: they may be secrets.
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     short_form: ClassVar[JsonSchemaValue | None] = None  # the JSON Schema of what may stand for the whole mapping
 

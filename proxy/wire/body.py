@@ -9,6 +9,7 @@ could spell a second one.  Every other body is scanned member by member.
 """
 
 import re
+from bisect import bisect_right
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from types import MappingProxyType
@@ -22,6 +23,10 @@ MAX_DEPTH = 64
 MAX_MEMBERS = 1000
 # Longer bodies are scanned, not parsed: a parsed megabyte of small values takes fifty in memory.
 PARSE_UP_TO = 64 * 1024
+# Of such a body, longer strings than this are cut out before the pattern reads it: it takes 9 ns a byte, and
+# `find` a tenth of one; but a quote takes it as long as the pattern takes for `QUOTE` bytes.
+LONG_STRING = 256
+QUOTE = 128
 
 _SPACE = rb"[ \t\n\r]*+"
 _STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
@@ -205,26 +210,77 @@ def inside(raw: bytes, name: str, value: bytes) -> bytes:
 
 def _scan(raw: bytes) -> tuple[int, list[Member]]:
     """Where an object's brace ends, and its members in order.  Raises BodyError."""
-    opening = _OPEN.match(raw)
+    outline = _Outline(raw) if len(raw) > PARSE_UP_TO else None
+    text = raw if outline is None else outline.text
+    opening = _OPEN.match(text)
     if opening is None:
         raise BodyError("the request body must be a JSON object")
     start = position = opening.end()
     members: list[Member] = []
-    closed = raw[position : position + 1] == b"}"
+    closed = text[position : position + 1] == b"}"
     position += closed
     while not closed:
-        found = _MEMBER.match(raw, position)
+        found = _MEMBER.match(text, position)
         if found is None:
             raise BodyError(f"the request body is not valid JSON, or is nested deeper than {MAX_DEPTH} levels")
         if len(members) == MAX_MEMBERS:
             raise BodyError(f"the request body has more than {MAX_MEMBERS} members")
         value, end = found.span(2)
-        members.append(Member(_name(found[1]), position, value, end))
+        if outline is None:
+            members.append(Member(_name(found[1]), position, value, end))
+        else:
+            key = outline.place(position)
+            name = _name(raw[key : outline.place(found.end(1) - 1) + 1])
+            members.append(Member(name, key, outline.place(value), outline.place(end - 1) + 1))
         position = found.end()
         closed = found[3] == b"}"
-    if raw[position:].strip(b" \t\n\r"):
+    if text[position:].strip(b" \t\n\r"):
         raise BodyError("the request body has bytes after the JSON object")
     return start, members
+
+
+class _Outline:
+    """A body without the insides of its long strings, and where what is left of it was.
+
+    Outside of a string a quote always begins one, so quotes alone tell strings apart.  Where they stand close
+    together, the rest of the body stays as it is.
+    """
+
+    def __init__(self, raw: bytes) -> None:
+        self._cuts: list[int] = []  # where in the text something is missing, …
+        self._missing: list[int] = [0]  # … and how much until there
+        pieces: list[bytes] = []
+        kept = length = missing = 0  # of the body: not yet taken; of the text; of the insides
+        begin = -1  # of a string, or -1 between two
+        last = -1
+        patience = 100  # quotes that may still come close together
+        quote = raw.find(b'"')
+        while quote >= 0 and patience > 0:
+            patience += (quote - last) // QUOTE - 1
+            if begin < 0:
+                begin = quote
+            elif raw[quote - 1] != _BACKSLASH or not _is_odd(raw[last + 1 : quote]):
+                if quote - begin > LONG_STRING:
+                    pieces.append(raw[kept : begin + 1])
+                    length += begin + 1 - kept
+                    missing += quote - begin - 1
+                    self._cuts.append(length)
+                    self._missing.append(missing)
+                    kept = quote
+                begin = -1
+            last = quote
+            quote = raw.find(b'"', last + 1)
+        pieces.append(raw[kept:])
+        self.text = b"".join(pieces) if missing else raw
+
+    def place(self, position: int) -> int:
+        """Where in the body the text's byte at `position` stands."""
+        return position + self._missing[bisect_right(self._cuts, position)]
+
+
+def _is_odd(text: bytes) -> bool:
+    """Whether the backslashes at the text's end are odd in number: the quote behind them ends no string."""
+    return bool((len(text) - len(text.rstrip(b"\\"))) % 2)
 
 
 def json_text(raw: bytes) -> bytes | None:
@@ -236,6 +292,7 @@ def json_text(raw: bytes) -> bytes | None:
     return raw if raw[:1] in _NUMBER_STARTS else None
 
 
+_BACKSLASH = 0x5C
 _NUMBER_STARTS = frozenset(b"%c" % byte for byte in b"-0123456789")
 
 

@@ -15,6 +15,7 @@ from proxy.policy.config import PolicyConfig, validate_policy
 from proxy.policy.config_rollout import GatesConfig
 from proxy.policy.facts import gather_facts
 from proxy.policy.load import parse_policy
+from proxy.policy.schema import descriptions
 from tests.docs.pages import PAGES, bare, blocks, spans, text_of
 from tests.support.lane import policy_file
 
@@ -32,6 +33,7 @@ class Key(NamedTuple):
     field: FieldInfo
     required: bool
     default: Any
+    description: str  # what editors show
 
 
 def keys(model: type[BaseModel], prefix: str = "", instance: BaseModel | None = None) -> Iterator[Key]:
@@ -55,7 +57,8 @@ def keys(model: type[BaseModel], prefix: str = "", instance: BaseModel | None = 
         else:
             path += item.replace("[]", "")
             required = field.is_required() and given is None
-            yield Key(path, field, required, field.get_default() if given is None else given)
+            default = field.get_default() if given is None else given
+            yield Key(path, field, required, default, descriptions(model).get(name, ""))
 
 
 GATE = re.compile(r"^rollout\.gates\.\w+\.(?!margin$|max$)")
@@ -179,7 +182,7 @@ def test_meaning_is_what_editors_show() -> None:
     assert len(alone) > 80
     for path in alone:
         shown = re.sub(r"\[([^\]]+)\]\([^)]+\)", r"\1", DOCUMENTED[GATE.sub("rollout.gates.GATE.", path)].meaning)
-        description = ALL[path].field.description
+        description = ALL[path].description
         assert description, path
         assert shown.startswith(description), path
 

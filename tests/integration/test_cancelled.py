@@ -248,7 +248,7 @@ async def table(case: Case) -> AsyncIterator[Table]:
         baseline = await stack.enter_async_context(RawUpstream(case.baseline))
         lane = await stack.enter_async_context(running(policy(case, candidate.url, baseline.url)))
         knife = Knife(lane.service.exchange.handle)
-        lane.service._listener.handle = knife
+        lane.service._listener.handler = lambda _: knife
         found = Table(case, lane, (candidate, baseline), knife)
         found.tasks = found.running() | {"policy folders"}  # which begins a little later
         yield found

@@ -326,6 +326,21 @@ async def test_reading_ahead_changes_nothing(tmp_path: Path) -> None:
     assert (percentage(store), store.reloads, store.failures, store.rejection) == (1, 0, 0, None)
 
 
+async def test_of_many_agents_that_change_the_log_counts_those_it_does_not_name(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "splitlane.policy")
+    agents = "".join(f", agent_{number}: {{fine_tuned: ft, fallback: base}}" for number in range(99))
+    path = tmp_path / "policy.yaml"
+    path.write_text(policy(1).replace("fallback: base}}", "fallback: base}" + agents + "}"))
+    store = PolicyStore(path, {"KEY": SECRET})
+    path.write_text(path.read_text().replace("rollout_percentage: 1", "rollout_percentage: 2"))
+    assert await store.reload()
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.count("of users move") == store_module.LOGGED_AGENTS
+    assert line.endswith(f"; and {100 - store_module.LOGGED_AGENTS} more agents")
+
+
 async def test_log_has_a_line_for_each_change_and_each_bad_content_and_no_secret(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pytest
 from hypothesis import strategies as st
 
-from proxy.wire.body import PARSE_UP_TO, Member
+from proxy.wire.body import LONG_STRING, PARSE_UP_TO, Member
 
 # A body is read in one of two ways, by its length: trailing spaces push a short one over the line.
 both_ways = pytest.mark.parametrize("long", [False, True], ids=["short", "long"])
@@ -32,11 +32,11 @@ class Text(NamedTuple):
         return {member.name for member in self.members}
 
 
-# What has fooled scanners: quotes, brackets and separators in strings, escapes beside their ends, and
-# everything that spells or nearly spells the key `model`.
+# What has fooled scanners: quotes, brackets and separators in strings, escapes beside their ends, strings that
+# are stepped over, and everything that spells or nearly spells the key `model`.
 _TRAPS = (
     "{", "}", "[", "]", ",", ":", "\\\\", '\\"', "\\/", "\\n", "\\u0022", "\\ud83d\\ude00", "é", "😊",
-    "\u2028", "\x7f", "model", "mod\\u0065l", '\\"model\\"', '\\"model\\":\\"x\\"', "\\\\u0065",
+    "\u2028", "\x7f", "x" * LONG_STRING, "model", "mod\\u0065l", '\\"model\\"', '\\"model\\":\\"x\\"', "\\\\u0065",
 )  # fmt: skip
 _NAMES = ("model", "user", "seed", "messages", "stream_options", "", "Model", "mode", "é", "a,b", "}")
 _SCALARS = (

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.wire.body import Body, BodyError, Edit, inside
+from proxy.wire.body import LONG_STRING, Body, BodyError, Edit, inside
 from tests.wire.json_texts import MODEL_KEYS, Text, both_ways, names, objects, sized
 
 
@@ -71,6 +71,23 @@ def test_deletion_and_replacement_together() -> None:
     assert body.model is not None
     edits = [*body.without({"user", "seed"}), Edit(*body.model, b'"new"')]
     assert body.spliced(edits) == b'{"model" : "new"}'
+
+
+@both_ways
+def test_long_names_and_strings_are_whole_and_in_their_places(long: bool) -> None:
+    name, text = "n" * 2 * LONG_STRING, 't\\"' + "t" * LONG_STRING
+    raw = sized(json.dumps({name: 1, "user": text, "model": text, "": text, name + "!": [text, text]}).encode(), long)
+    body = Body(raw)
+    assert [(member.name, json.loads(raw[member.value : member.end])) for member in body.members()] == pairs(raw)
+    assert body.get("user") == body.get("") == text
+    assert body.model is not None
+    assert json.loads(raw[slice(*body.model)]) == text
+
+
+@pytest.mark.parametrize("ending", ["", "\\", '\\"', '"', '"}"', '"}' + '"' * 2000])
+def test_a_long_string_and_nothing_sound_behind_it_is_refused(ending: str) -> None:
+    with pytest.raises(BodyError):
+        Body(sized(b'{"a": "' + b"x" * LONG_STRING * 2 + ending.encode(), long=True))
 
 
 @both_ways

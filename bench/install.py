@@ -1,4 +1,4 @@
-"""`python -m bench.install [NAME …]`: what a run needs and this machine has not, and the rivals, each in a folder of its own.
+"""`python -m bench.install [NAME …]`: what a run needs, and the rivals, each in a folder of its own.
 
 Debian's nginx and wrk are installed where we are root, otherwise named.  Rivals go to `.rivals/NAME`, at the versions
 pinned in `rivals/`; one that is there already is left as it is.  A rival that cannot be installed is told of, and no

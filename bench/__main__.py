@@ -10,12 +10,14 @@ import signal
 import sys
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 from bench import features, json_case, memory_case, sse_case
 from bench.contenders import CONTENDERS, QUICK, YARDSTICK, chosen
 from bench.fleet import find_tools
 from bench.lineup import installed
-from bench.plan import BenchError, Cores, Plan
+from bench.picture import MEANINGS, draw
+from bench.plan import BenchError, Cores, Plan, loudly
 from bench.report import Outcome, document, progress, table, write
 
 CASES: dict[str, Callable[[Plan], Outcome]] = {
@@ -100,8 +102,17 @@ def run(options: argparse.Namespace) -> None:
             for note in outcome.notes:
                 print(f"note: {note}")
             print(f"written to {path}", flush=True)
+        if case in MEANINGS:
+            _draw(path)
     if options.json:
         print(json.dumps(documents, indent=1))
+
+
+def _draw(path: Path) -> None:
+    try:
+        progress(f"drawn: {draw(path)}")
+    except BenchError as error:  # the numbers are there all the same
+        loudly(str(error))
 
 
 def main() -> int:

@@ -16,8 +16,7 @@ from tempfile import TemporaryDirectory
 
 from bench.contenders import CONTENDERS
 from bench.fleet import find_tools
-from bench.lineup import PINNED
-from bench.plan import HERE, RIVALS, BenchError, loudly
+from bench.plan import HERE, PINNED, RIVALS, BenchError, loudly
 
 PINS = HERE / "rivals"
 TOOLS = ("nginx", "wrk", "taskset")

@@ -10,10 +10,9 @@ import yaml
 
 from bench.contenders import UPSTREAM, Contender
 from bench.fleet import Fleet, Process, answers, find_tools
-from bench.plan import HERE, RIVALS, RUN, BenchError, Plan, own_program
+from bench.plan import HERE, PINNED, RIVALS, RUN, BenchError, Plan, own_program
 
 POLICY = HERE / "policy.yaml"
-PINNED = ".pinned"  # in a rival's folder: what it was installed from, written last
 DEFAULT_STREAMS = 500  # the policy's default limits (512 connections) hold this many
 
 

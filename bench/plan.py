@@ -14,6 +14,7 @@ ROOT = HERE.parent
 RUN = HERE / "run"  # pid files, logs, temporary files; not in git
 RESULTS = HERE / "results"
 RIVALS = ROOT / ".rivals"  # a folder for each, not in git
+PINNED = ".pinned"  # in a rival's folder: what it was installed from, written last
 
 
 def own_program(module: str) -> list[str]:

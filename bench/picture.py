@@ -57,8 +57,13 @@ def draw(result: Path) -> Path:
             from matplotlib.figure import Figure  # noqa: PLC0415
         except ImportError:
             raise BenchError("no picture without matplotlib: pip install 'splitlane[pictures]'") from None
-        settings = {"svg.fonttype": "none", "svg.hashsalt": "splitlane", "font.family": "sans-serif", "font.size": 10}
-        with mpl.rc_context({**settings, "text.color": INK, "xtick.color": INK, "ytick.color": INK}):
+        settings: dict[str, Any] = {
+            "svg.fonttype": "none",
+            "svg.hashsalt": "splitlane",
+            "font.family": "sans-serif",
+            "font.size": 10,
+        }
+        with mpl.rc_context(settings | {"text.color": INK, "xtick.color": INK, "ytick.color": INK}):
             figure = Figure(figsize=(WIDTH, 1.0 + ROW * len(shown)), layout="constrained")
             axes = figure.subplots()
             for place, (name, middle, low, high) in enumerate(shown):

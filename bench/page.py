@@ -24,9 +24,9 @@ Content = dict[str, Any]
 
 
 def newest(case: str, results: Path = RESULTS) -> Path | None:
-    """The newest result file of a case."""
-    files = sorted(results.glob(f"????-??-??-{case}.json"))
-    return files[-1] if files else None
+    """The newest result file of a case; the oldest ones do not say how their columns are written, and do not count."""
+    files = sorted(results.glob(f"????-??-??-{case}.json"), reverse=True)
+    return next((file for file in files if "columns" in json.loads(file.read_text())), None)
 
 
 def written(text: str, results: Path = RESULTS) -> str:

@@ -57,7 +57,7 @@ def draw(result: Path) -> Path:
             from matplotlib.figure import Figure  # noqa: PLC0415
         except ImportError:
             raise BenchError("no picture without matplotlib: pip install 'splitlane[pictures]'") from None
-        settings: dict[str, Any] = {
+        settings: Any = {
             "svg.fonttype": "none",
             "svg.hashsalt": "splitlane",
             "font.family": "sans-serif",
@@ -71,13 +71,14 @@ def draw(result: Path) -> Path:
                 axes.plot([low, high], [place, place], color=colour, linewidth=2, solid_capstyle="butt")
                 axes.plot([middle], [place], "o", color=colour, markersize=6)
                 axes.annotate(
-                    f"{middle:.3g}", (high, place), (6, 0), textcoords="offset points", va="center", color=INK
+                    f"{middle:.3g}", (middle, place), (0, 5), textcoords="offset points", ha="center", color=INK
                 )
             axes.axvline(1.0, color=FAINT, linewidth=1, zorder=0)
             axes.set_yticks(range(len(shown)), [name for name, *_ in shown])
             axes.set_ylim(-0.6, len(shown) - 0.4)
             if max(each[3] for each in shown) > WIDE * min(each[2] for each in shown):
                 axes.set_xscale("log")
+                axes.xaxis.set_major_formatter("{x:g}")
             else:
                 axes.set_xlim(left=0)
             axes.margins(x=0.12)

@@ -17,6 +17,10 @@ OURS = Contender("ours", port=1, sse_port=1, ready="")
 THEIRS = Contender("theirs", port=2, sse_port=2, ready="", rival=True)
 
 
+def breaks() -> None:
+    raise BenchError("it broke\nits log")
+
+
 @pytest.fixture
 def plan() -> Plan:
     return Plan((OURS, THEIRS), Cores(0, 1), rounds=1, seconds=1, streams=1, chunks=1, interval_ms=20, say=print)
@@ -60,7 +64,7 @@ def test_short_look_takes_known_contenders() -> None:
 
 def test_failing_rival_loses_its_place_and_the_run_goes_on(plan: Plan, capsys: pytest.CaptureFixture[str]) -> None:
     with plan.at_its_own_risk(THEIRS):
-        raise BenchError("it broke\nits log")
+        breaks()
     assert plan.standing == (OURS,)
     assert plan.order(1) == (OURS,)
     assert plan.notes() == ["theirs is missing: it broke"]
@@ -69,7 +73,7 @@ def test_failing_rival_loses_its_place_and_the_run_goes_on(plan: Plan, capsys: p
 
 def test_failure_of_our_own_ends_the_run(plan: Plan) -> None:
     with pytest.raises(BenchError, match="it broke"), plan.at_its_own_risk(OURS):
-        raise BenchError("it broke")
+        breaks()
 
 
 def test_slow_contender_gets_as_many_streams_as_it_can_relay() -> None:

@@ -34,6 +34,7 @@ class Contender:
     start_seconds: float = 20.0  # within which it must be ready
     # What it can relay on its core; more streams than that would measure its queue.  None: all there are.
     chunks_per_second: int | None = None
+    opens_per_second: int = 1000  # streams; a listen queue that overflows refuses clients
 
     def streams(self, wanted: int, interval_ms: int) -> int:
         """How many streams of a chunk every `interval_ms` it is given where `wanted` are asked for."""
@@ -146,6 +147,7 @@ CONTENDERS = (
             *("--headless", "--port=9303"),
         ),
         headers={"x-portkey-config": json.dumps(_PORTKEY, separators=(",", ":"))},
+        opens_per_second=50,
         rival=True,
     ),
     Contender(
@@ -163,6 +165,7 @@ CONTENDERS = (
         },
         start_seconds=240.0,
         chunks_per_second=500,
+        opens_per_second=20,
         rival=True,
     ),
 )

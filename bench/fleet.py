@@ -168,6 +168,12 @@ class Fleet:
             if process.name not in but:
                 process.check_alive()
 
+    def stop_all(self, but: Process) -> None:
+        """End all processes but one, the last started first."""
+        for process in reversed(list(self._running)):
+            if process is not but:
+                self.stop(process)
+
     def stop(self, process: Process) -> None:
         """End a process: asked first, killed with its children when it does not listen."""
         popen = process.popen

@@ -12,8 +12,7 @@ from bench.sse_client import OPEN
 
 WARM_STREAMS = 20  # what the first requests load for good is no stream's memory
 SETTLE_SECONDS = 1.0
-HOLD_SECONDS = 60.0  # until all streams are open
-SLOW_TO_OPEN = 10  # a stream's opening costs about as much as so many of its chunks
+HOLD_SECONDS = 120.0  # until all streams are open
 
 COLUMNS = (
     Column("contender", "contender"),
@@ -30,11 +29,12 @@ def run(plan: Plan) -> Outcome:
     """Measure each contender that has a process; fresh ones, one after the other."""
     proxies = [contender for contender in plan.standing if contender.argv]
     with Fleet() as fleet:
-        start_stream_upstream(fleet, plan, hold=True)
+        upstream = start_stream_upstream(fleet, plan, hold=True)
         rows = []
         for contender in proxies:
             with plan.at_its_own_risk(contender):
                 rows.append(_measure(fleet, plan, contender))
+            fleet.stop_all(but=upstream)  # what a rival has left when it failed
     return Outcome("memory", {"streams": plan.streams}, COLUMNS, rows)
 
 
@@ -52,8 +52,7 @@ def _measure(fleet: Fleet, plan: Plan, contender: Contender) -> dict[str, object
     opened = _hold(fleet, plan, contender, streams, server)
     time.sleep(SETTLE_SECONDS)
     closed = server.rss_kib()
-    fleet.check(but=plan.rivals)
-    fleet.stop(server)
+    fleet.check()
     return {
         "contender": contender.name,
         "idle_mib": idle / 1024,
@@ -69,8 +68,7 @@ def _hold(fleet: Fleet, plan: Plan, contender: Contender, streams: int, server: 
     """The server's memory, in KiB, while `streams` streams are open and idle."""
     argv = [*own_program("sse_client"), "--hold", "--streams", str(streams)]
     argv += ["--port", str(contender.sse_port), *asked_with(contender)]
-    if contender.chunks_per_second:
-        argv += ["--per-second", str(contender.chunks_per_second / SLOW_TO_OPEN)]
+    argv += ["--per-second", str(contender.opens_per_second)]
     name, ready = f"sse-client-{contender.name}", has_written(OPEN)
     client = fleet.start(name, argv, core=plan.cores.load, ready=ready, within=HOLD_SECONDS)
     time.sleep(SETTLE_SECONDS)

@@ -1,7 +1,8 @@
-"""Load benchmarks: what the proxy costs, paired with no proxy at all and with nginx.
+"""Load benchmarks: what the proxy costs, paired with no proxy at all, with nginx, and with rivals.
 
 __main__        argv → cases, results, exit code
-contenders      the table of what is measured
+contenders      the table of what is measured; `rivals/` has the rivals' configurations and pinned versions
+install         what a run needs, and the rivals, each in a folder of its own
 json_case       throughput of small JSON requests, as a ratio to nginx
 sse_case        CPU per relayed chunk of a stream, and the delay added to it
 memory_case     resident memory, idle and with many open streams
@@ -21,5 +22,7 @@ lineup          brings the upstream and the contenders up
 fleet           the processes a case starts, pins, measures and ends
 plan            what one run was asked to do
 report          tables, result files, machine facts
+picture         a result's ratios as SVG
+page            the generated parts of docs/performance.md
 spread          medians and percentiles
 """

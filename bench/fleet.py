@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -26,7 +26,7 @@ CPU_CLOCK = 2  # CPUCLOCK_SCHED of Linux: a process's clock id is (~pid << 3) | 
 
 def find_tools(*names: str) -> dict[str, str]:
     """Paths of the named programs; raises one line naming the Debian packages of the missing ones."""
-    packages = {"taskset": "util-linux"}  # the others are called like their package
+    packages = {"taskset": "util-linux", "node": "nodejs"}  # the others are called like their package
     path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin"  # Debian's nginx is not in a user's PATH
     found = {name: shutil.which(name, path=path) for name in names}
     if missing := [packages.get(name, name) for name, where in found.items() if where is None]:
@@ -132,21 +132,26 @@ class Fleet:
         core: int,
         ready: Callable[[Process], bool],
         in_workers: bool = False,
+        environment: Mapping[str, str] | None = None,
+        within: float = READY_SECONDS,
     ) -> Process:
-        """Start `argv` on `core` and wait until it is ready; its output goes to a log in the run folder."""
-        process = self._spawn(name, argv, core, in_workers)
-        deadline = time.monotonic() + READY_SECONDS
+        """Start `argv` on `core` and wait until it is ready; its output goes to a log in the run folder.
+
+        `environment` comes on top of our own.
+        """
+        process = self._spawn(name, argv, core, in_workers, environment or {})
+        deadline = time.monotonic() + within
         while not ready(process):
             process.check_alive()
             if time.monotonic() > deadline:
-                raise BenchError(f"{name} was not ready within {READY_SECONDS:.0f} s; see {process.log}")
+                raise BenchError(f"{name} was not ready within {within:.0f} s; see {process.log}")
             time.sleep(0.005)
         process.check_alive()  # not ready through somebody else's server on the same port
         return process
 
     def run(self, name: str, argv: Sequence[str], *, core: int, timeout: float) -> str:
         """Run `argv` on `core` to its end and return its output; any other exit code than 0 raises."""
-        process = self._spawn(name, argv, core, in_workers=False)
+        process = self._spawn(name, argv, core, in_workers=False, environment={})
         try:
             code = process.popen.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -158,10 +163,17 @@ class Fleet:
             raise BenchError(f"{name} failed with exit code {code}:\n{output}")
         return output
 
-    def check(self) -> None:
-        """Raise if any process has ended."""
+    def check(self, but: Container[str] = ()) -> None:
+        """Raise if any process has ended, of all `but` the named ones."""
         for process in self._running:
-            process.check_alive()
+            if process.name not in but:
+                process.check_alive()
+
+    def stop_all(self, but: Process) -> None:
+        """End all processes but one, the last started first."""
+        for process in reversed(list(self._running)):
+            if process is not but:
+                self.stop(process)
 
     def stop(self, process: Process) -> None:
         """End a process: asked first, killed with its children when it does not listen."""
@@ -176,7 +188,9 @@ class Fleet:
         if process in self._running:
             self._running.remove(process)
 
-    def _spawn(self, name: str, argv: Sequence[str], core: int, in_workers: bool) -> Process:
+    def _spawn(
+        self, name: str, argv: Sequence[str], core: int, in_workers: bool, environment: Mapping[str, str]
+    ) -> Process:
         log = RUN / f"{name}.log"
         with log.open("wb") as output:
             popen = subprocess.Popen(
@@ -185,6 +199,7 @@ class Fleet:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=RUN,
+                env={**os.environ, **environment},
                 start_new_session=True,
             )
             process = Process(name, popen, log, in_workers)

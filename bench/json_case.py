@@ -5,7 +5,7 @@ import time
 
 from bench.contenders import YARDSTICK, Contender
 from bench.fleet import Fleet, Process
-from bench.lineup import start_contender, start_fixed_upstream
+from bench.lineup import start_contenders, start_fixed_upstream
 from bench.plan import Plan
 from bench.report import Column, Outcome
 from bench.spread import median_and_range
@@ -66,29 +66,38 @@ def interleaved(plan: Plan, case: str, yardstick: str) -> dict[str, list[Round]]
     with Fleet() as fleet:
         plan.say(f"{case}: starting")
         start_fixed_upstream(fleet, plan.cores.load)
-        servers = {c.name: start_contender(fleet, c, plan) for c in plan.contenders}
-        for contender in plan.contenders:
+        servers = start_contenders(fleet, plan, case)
+        for contender in plan.standing:
             plan.say(f"{case}: warming up {contender.name}")
-            probe(contender.name, contender.port)
-            load(fleet, contender.name, contender.port, seconds=1, core=plan.cores.load)
+            with plan.at_its_own_risk(contender):
+                probe(contender.name, contender.port, contender.headers)
+                _load(fleet, plan, contender, seconds=1)
         for number in range(plan.rounds):
             for contender in plan.order(number):
                 plan.say(f"{case}: round {number + 1}/{plan.rounds}: {contender.name}")
-                measured = _measure(fleet, plan, contender, servers[contender.name])
-                rounds[contender.name].append(measured)
-            fleet.check()
+                with plan.at_its_own_risk(contender):
+                    measured = _measure(fleet, plan, contender, servers[contender.name])
+                    rounds[contender.name].append(measured)
+            fleet.check(but=plan.rivals)
             base = rounds[yardstick][-1].seen
-            for measured in (each[-1] for each in rounds.values()):
+            for measured in (rounds[contender.name][-1] for contender in plan.standing):
                 measured.ratio = measured.seen.rps / base.rps
                 measured.p99_ratio = measured.seen.p99_ms / base.p99_ms
-    return rounds
+    return {contender.name: rounds[contender.name] for contender in plan.standing}
 
 
 def _measure(fleet: Fleet, plan: Plan, contender: Contender, server: Process | None) -> Round:
+    if server:
+        server.check_alive()
     before = server.cpu_ns() if server else 0
-    seen = load(fleet, contender.name, contender.port, seconds=plan.seconds, core=plan.cores.load)
+    seen = _load(fleet, plan, contender, seconds=plan.seconds)
     _catch_up(server)
     return Round(seen, server.cpu_ns() - before if server else None)
+
+
+def _load(fleet: Fleet, plan: Plan, contender: Contender, *, seconds: int) -> Load:
+    core, extra = plan.cores.load, contender.headers
+    return load(fleet, contender.name, contender.port, seconds=seconds, core=core, extra=extra)
 
 
 def _catch_up(server: Process | None) -> None:

@@ -1,5 +1,6 @@
 """Bring a case's servers up: the upstream first, then every contender in front of it."""
 
+import shutil
 import socket
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import yaml
 
 from bench.contenders import UPSTREAM, Contender
 from bench.fleet import Fleet, Process, answers, find_tools
-from bench.plan import HERE, RUN, BenchError, Plan, own_program
+from bench.plan import HERE, PINNED, RIVALS, RUN, BenchError, Plan, own_program
 
 POLICY = HERE / "policy.yaml"
 DEFAULT_STREAMS = 500  # the policy's default limits (512 connections) hold this many
@@ -48,18 +49,39 @@ def start_contender(fleet: Fleet, contender: Contender, plan: Plan, *, streams: 
     places = {
         "python": sys.executable,
         "nginx": find_tools("nginx")["nginx"],
+        "node": shutil.which("node") or "node",
         "bench": str(HERE),
         "run": str(RUN),
+        "rival": str(RIVALS / contender.name),
         "policy": str(policy_for(contender, streams)),
     }
     argv = [word.format_map(places) for word in contender.argv]
+    for file in RUN.glob(f"{contender.name}.db*"):  # the store of an earlier run
+        file.unlink()
     return fleet.start(
         contender.name,
         argv,
         core=plan.cores.proxy,
         ready=answers(contender.ready),
         in_workers=contender.in_workers,
+        environment={name: value.format_map(places) for name, value in contender.environment.items()},
+        within=contender.start_seconds,
     )
+
+
+def installed(contender: Contender) -> bool:
+    """Whether a rival is there as pinned."""
+    return (RIVALS / contender.name / PINNED).is_file()
+
+
+def start_contenders(fleet: Fleet, plan: Plan, case: str, *, streams: int = 0) -> dict[str, Process | None]:
+    """Start all; a rival that does not start is lost to the plan."""
+    servers: dict[str, Process | None] = {}
+    for contender in plan.standing:
+        plan.say(f"{case}: starting {contender.name}")
+        with plan.at_its_own_risk(contender):
+            servers[contender.name] = start_contender(fleet, contender, plan, streams=streams)
+    return servers
 
 
 def policy_for(contender: Contender, streams: int) -> Path:

@@ -2,8 +2,9 @@
 
 import os
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.contenders import Contender
@@ -12,6 +13,8 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 RUN = HERE / "run"  # pid files, logs, temporary files; not in git
 RESULTS = HERE / "results"
+RIVALS = ROOT / ".rivals"  # a folder for each, not in git
+PINNED = ".pinned"  # in a rival's folder: what it was installed from, written last
 
 
 def own_program(module: str) -> list[str]:
@@ -33,6 +36,12 @@ class BenchError(Exception):
         self.exit_code = exit_code
 
 
+def loudly(text: str) -> None:
+    """What must not be overlooked, on standard error."""
+    line = "!" * 78
+    print(f"\r\x1b[K{line}\n{text}\n{line}" if sys.stderr.isatty() else f"{line}\n{text}\n{line}", file=sys.stderr)
+
+
 @dataclass(frozen=True, slots=True)
 class Cores:
     """The proxy under test has one core to itself; upstream and load generator share the other."""
@@ -51,7 +60,7 @@ class Cores:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One case's numbers.  `say` shows progress."""
+    """One case's numbers.  `say` shows progress; `lost` are rivals that are not, or no longer, in it, and why."""
 
     contenders: tuple[Contender, ...]
     cores: Cores
@@ -61,8 +70,39 @@ class Plan:
     chunks: int  # per stream
     interval_ms: int  # between two chunks of a stream
     say: Callable[[str], None]
+    lost: dict[str, str] = field(default_factory=dict, init=False)
+
+    @property
+    def standing(self) -> tuple[Contender, ...]:
+        """The contenders that are still in it."""
+        return tuple(contender for contender in self.contenders if contender.name not in self.lost)
+
+    @property
+    def rivals(self) -> tuple[str, ...]:
+        """The names of those whose failure is their own affair."""
+        return tuple(contender.name for contender in self.contenders if contender.rival)
 
     def order(self, number: int) -> tuple[Contender, ...]:
         """Contenders of round `number`: each round starts with another one, so drift hits all alike."""
-        shift = number % len(self.contenders)
-        return self.contenders[shift:] + self.contenders[:shift]
+        standing = self.standing
+        shift = number % len(standing)
+        return standing[shift:] + standing[:shift]
+
+    def lose(self, contender: Contender, why: str) -> None:
+        """The run goes on without this rival."""
+        self.lost[contender.name] = why
+        loudly(f"{contender.name} is missing from this run: {why}")
+
+    @contextmanager
+    def at_its_own_risk(self, contender: Contender) -> Iterator[None]:
+        """What fails inside costs a rival its place; anybody else's failure ends the run."""
+        try:
+            yield
+        except BenchError as error:
+            if not contender.rival:
+                raise
+            self.lose(contender, str(error))
+
+    def notes(self) -> list[str]:
+        """What a reader of the table must know of those who are not in it."""
+        return [f"{name} is missing: {why.partition(chr(10))[0]}" for name, why in self.lost.items()]

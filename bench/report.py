@@ -6,14 +6,14 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
 from bench.fleet import find_tools
-from bench.plan import RESULTS, ROOT, RUN, BenchError
+from bench.plan import HERE, PINNED, RESULTS, RIVALS, ROOT, RUN, BenchError
 
 
 class Column(NamedTuple):
@@ -37,11 +37,13 @@ class Outcome:
 
 def table(outcome: Outcome) -> str:
     """A Markdown table, aligned for a terminal too."""
-    lines = [[column.title for column in outcome.columns]]
-    lines += [
-        [column.form.format(row[column.key]) if column.key in row else "–" for column in outcome.columns]
-        for row in outcome.rows
-    ]
+    return markdown(outcome.columns, outcome.rows)
+
+
+def markdown(columns: Sequence[Column], rows: Sequence[Mapping[str, object]]) -> str:
+    """The same of a result file's columns and rows."""
+    lines = [[column.title for column in columns]]
+    lines += [[column.form.format(row[column.key]) if column.key in row else "–" for column in columns] for row in rows]
     widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
     lines.insert(1, ["-" * width if i == 0 else "-" * (width - 1) + ":" for i, width in enumerate(widths)])
     return "\n".join(
@@ -64,6 +66,7 @@ def document(outcome: Outcome, *, quick: bool) -> dict[str, object]:
         "settings": outcome.settings,
         "notes": outcome.notes,
         "machine": machine(),
+        "columns": outcome.columns,
         "rows": [{key: _short(value) for key, value in row.items()} for row in outcome.rows],
     }
 
@@ -91,8 +94,20 @@ def machine() -> dict[str, object]:
         **{name: metadata.version(name) for name in packages},
         "nginx": _tool("nginx").removeprefix("nginx version: nginx/"),
         "wrk": _tool("wrk").partition(" Copyright")[0].removeprefix("wrk "),
+        "rivals": rivals(),
         "commit": _first_line("git", "-C", str(ROOT), "describe", "--always", "--dirty"),
     }
+
+
+def rivals() -> dict[str, str]:
+    """The pinned versions of the rivals that are installed."""
+    found = {}
+    for pins in sorted((HERE / "rivals").glob("*.txt")):
+        first = next(line for line in pins.read_text().splitlines() if line.startswith((pins.stem, f"{pins.stem}-")))
+        found[pins.stem] = first.partition("==")[2]
+    package = json.loads((HERE / "rivals" / "portkey" / "package.json").read_text())
+    found["portkey"] = package["dependencies"]["@portkey-ai/gateway"]
+    return {name: version for name, version in found.items() if (RIVALS / name / PINNED).is_file()}
 
 
 def progress(text: str) -> None:

@@ -12,6 +12,7 @@ import re
 import resource
 import sys
 import time
+from collections.abc import Sequence
 from typing import cast
 
 import httptools
@@ -97,7 +98,7 @@ class StreamProtocol(asyncio.Protocol):
             self._transport.close()
 
 
-def _request(user: int) -> bytes:
+def _request(user: int, extra: Sequence[str]) -> bytes:
     messages = [
         {"role": "system", "content": "You are the legal agent."},
         {"role": "user", "content": _WORDS},
@@ -106,31 +107,33 @@ def _request(user: int) -> bytes:
     head = (
         "POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
         "Authorization: Bearer sk-bench\r\nAccept: text/event-stream\r\nX-Agent: legal_agent\r\n"
-        f"X-User-Id: user-{user}\r\nContent-Length: {len(body)}\r\n\r\n"
+        f"X-User-Id: user-{user}\r\nContent-Length: {len(body)}\r\n"
     )
-    return (head + body).encode()
+    return "".join((head, *(f"{header}\r\n" for header in extra), "\r\n", body)).encode()
 
 
-async def _open(port: int, streams: int, chunks: int, spread: float) -> list[StreamProtocol]:
-    """Open all streams, evenly over `spread` seconds."""
+async def _open(port: int, streams: int, chunks: int, spread: float, extra: Sequence[str]) -> list[StreamProtocol]:
+    """Open all streams, evenly over `spread` seconds, with `extra` headers."""
     loop = asyncio.get_running_loop()
     begin = loop.time()
 
     async def one(number: int) -> StreamProtocol:
         await asyncio.sleep(begin + spread * number / streams - loop.time())
         _transport, protocol = await loop.create_connection(
-            lambda: StreamProtocol(_request(number % 200), chunks), "127.0.0.1", port
+            lambda: StreamProtocol(_request(number % 200, extra), chunks), "127.0.0.1", port
         )
         return protocol
 
     return await asyncio.gather(*map(one, range(streams)))
 
 
-async def measure(port: int, streams: int, chunks: int, interval: float) -> dict[str, object]:
+async def measure(
+    port: int, streams: int, chunks: int, interval: float, extra: Sequence[str] = ()
+) -> dict[str, object]:
     """Run all streams to their end; the result's `problems` is empty if all are sound."""
     begin = time.monotonic()
     spread = max(interval, streams / OPENS_PER_SECOND)
-    protocols = await _open(port, streams, chunks, spread)
+    protocols = await _open(port, streams, chunks, spread, extra)
     ends = [protocol.end for protocol in protocols]
     await asyncio.wait(ends, timeout=chunks * interval + spread + SLACK_SECONDS)
     hows = [end.result() if end.done() else "stuck" for end in ends]
@@ -151,9 +154,9 @@ async def measure(port: int, streams: int, chunks: int, interval: float) -> dict
     }
 
 
-async def hold(port: int, streams: int) -> str:
+async def hold(port: int, streams: int, per_second: float, extra: Sequence[str] = ()) -> str:
     """Open all streams, say so after the first chunk of each, and return the end of the first to end."""
-    protocols = await _open(port, streams, 1, streams / OPENS_PER_SECOND)
+    protocols = await _open(port, streams, 1, streams / per_second, extra)
     ends = [protocol.end for protocol in protocols]
     await asyncio.wait([protocol.first for protocol in protocols], timeout=SLACK_SECONDS)
     if all(protocol.first.done() for protocol in protocols) and not any(end.done() for end in ends):
@@ -170,13 +173,15 @@ def main() -> int:
     parser.add_argument("--chunks", type=int, default=100)
     parser.add_argument("--interval-ms", type=int, default=20)
     parser.add_argument("--hold", action="store_true")
+    parser.add_argument("--per-second", type=float, default=OPENS_PER_SECOND, help="streams opened, with --hold")
+    parser.add_argument("--header", action="append", default=[], help="NAME: VALUE, sent with every request")
     options = parser.parse_args()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         if options.hold:
-            print(runner.run(hold(options.port, options.streams)), file=sys.stderr)
+            print(runner.run(hold(options.port, options.streams, options.per_second, options.header)), file=sys.stderr)
             return 1  # it ends by a signal, or because a stream ended
         interval = options.interval_ms / 1000
-        result = runner.run(measure(options.port, options.streams, options.chunks, interval))
+        result = runner.run(measure(options.port, options.streams, options.chunks, interval, options.header))
     print(json.dumps(result))
     return 1 if result["unsound"] else 0
 

@@ -3,6 +3,7 @@
 import http.client
 import json
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from bench.fleet import Fleet, find_tools
@@ -10,6 +11,7 @@ from bench.plan import HERE, BenchError
 
 PATH = "/v1/chat/completions"
 CONNECTIONS = 32
+PATIENCE = 10  # seconds until wrk counts an answer as late: the slowest contender takes most of one
 _MARK = "bench-result "
 
 
@@ -27,11 +29,15 @@ class Load(NamedTuple):
         return self.requests / self.seconds
 
 
-def probe(name: str, port: int) -> None:
-    """One request whose answer is read: wrk counts a redirect or an empty 200 as a success."""
+def probe(name: str, port: int, extra: Mapping[str, str] | None = None) -> None:
+    """One request whose answer is read: wrk counts a redirect or an empty 200 as a success.
+
+    `extra` are headers that this contender wants, here and in `load`.
+    """
     body = {"model": "legal_agent", "messages": [{"role": "user", "content": "hello"}]}
     headers = {"Content-Type": "application/json", "X-Agent": "legal_agent", "X-User-Id": "user-1"}
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    headers |= {"Authorization": "Bearer sk-bench", **(extra or {})}
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)  # the first request of some loads a lot
     try:
         connection.request("POST", PATH, json.dumps(body), headers)
         response = connection.getresponse()
@@ -44,13 +50,23 @@ def probe(name: str, port: int) -> None:
         connection.close()
 
 
-def load(fleet: Fleet, name: str, port: int, *, seconds: int, core: int, agents: int = 0) -> Load:
+def load(
+    fleet: Fleet,
+    name: str,
+    port: int,
+    *,
+    seconds: int,
+    core: int,
+    extra: Mapping[str, str] | None = None,
+    agents: int = 0,
+) -> Load:
     """Load `port` for `seconds`, as the legal agent or as `agents` in turn; raises BenchError on any failed request."""
-    argv = [find_tools("wrk")["wrk"], "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency"]
+    argv = [find_tools("wrk")["wrk"], "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency", f"--timeout={PATIENCE}s"]
+    argv += [word for header in (extra or {}).items() for word in ("-H", ": ".join(header))]
     argv += ["-s", str(HERE / "wrk" / "post.lua"), f"http://127.0.0.1:{port}{PATH}"]
     if agents:
         argv += ["--", str(agents)]
-    output = fleet.run(f"wrk-{name}", argv, core=core, timeout=seconds + 20)
+    output = fleet.run(f"wrk-{name}", argv, core=core, timeout=seconds + PATIENCE + 20)
     lines = [line for line in output.splitlines() if line.startswith(_MARK)]
     if len(lines) != 1:
         raise BenchError(f"wrk against {name} printed no result:\n{output}")

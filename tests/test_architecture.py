@@ -57,7 +57,7 @@ COVERED_BY = {
     "experiment.full_report": "cli/test_report_verdicts.py",
     "listener.alarms": "integration/test_brake.py",
     "exchange.shadow_metrics": "integration/test_shadow.py",
-    "listener.connection": "integration/test_bad_http.py",
+    "listener.connection": "integration/hostile/test_requests.py",
     "listener.export": "integration/test_export.py",
     "listener.request": "integration/test_framing.py",
     "listener.service": "integration/test_drain.py",

@@ -1,4 +1,4 @@
-"""What the generated messages have found, each by name."""
+"""What the generated messages have found, each by name; and connections that end without a request."""
 
 import gc
 import logging
@@ -158,3 +158,27 @@ async def test_answer_in_a_transfer_coding_that_stays_on_it_is_no_answer(coding:
 async def test_answer_with_a_status_below_100_is_refused_and_not_waited_behind() -> None:
     _, got = await all_of(LAST_GET, Send(b"HTTP/1.1 099 No\r\nContent-Length: 2\r\n\r\nhi"))
     assert got.startswith(b"HTTP/1.1 502 ")
+
+
+@pytest.mark.parametrize(
+    "noise",
+    [
+        b"\r\n" * 20,
+        b"GET / HTT",
+        b"\x16",
+        b"POST /v1/embeddings HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc",
+    ],
+    ids=["empty lines", "half a line", "one byte of TLS", "half a body"],
+)
+async def test_connection_that_ends_before_its_request_leaves_nothing_behind(
+    noise: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """ACCEPTANCE 34."""
+    async with RawUpstream([Read(), Send(ANSWER)]) as up, running(policy_of(up.url)) as lane:
+        async with RawClient(lane.host, lane.port) as client:
+            await client.send(noise)
+            client.half_close()
+            assert b"HTTP/1.1 2" not in await client.read_until_idle(0.5)
+        await lane.idle()
+        assert up.requests == []
+        assert "Traceback" not in caplog.text

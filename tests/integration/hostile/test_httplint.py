@@ -1,0 +1,85 @@
+"""ACCEPTANCE 3 to 7: every kind of message that we write, on either side, as httplint judges it.
+
+`KNOWN` are the findings that stand, each with its reason; what is not in there, and what no longer occurs, fails.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
+from typing import NamedTuple
+
+import pytest
+from httplint.message import HttpRequestLinter, HttpResponseLinter
+from httplint.note import levels
+
+from proxy.stub import Stub
+from tests.integration.hostile.reader import Message, read_requests, read_responses
+from tests.integration.asking import chat, chat_body
+from tests.support.lane import BASELINE_USER, Lane, policy_of, running
+from tests.support.raw_client import RawClient, request
+from tests.support.raw_upstream import Action, Close, RawUpstream, Read, Send, chunk, event_stream, head, response
+
+JSON = b'{"id":"c","object":"chat.completion","choices":[{"index":0,"finish_reason":"stop","message":{"role":"assistant","content":"fine"}}]}'
+EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"hi"},"finish_reason":"stop"}]}\n\n'
+DATED = [("Date", "Fri, 27 Nov 2026 08:00:00 GMT"), ("Content-Type", "application/json")]
+
+
+class Case(NamedTuple):
+    """What is asked, and what the upstream answers; no answer: it is not asked."""
+
+    asked: bytes
+    answer: bytes = b""
+    closes: bool = False
+
+
+OURS = [("Connection", "close")]
+CASES = {
+    "json": Case(chat(headers=OURS), response(JSON, 200, DATED)),
+    "events": Case(chat(chat_body(stream=True), headers=OURS), event_stream(EVENT, b"data: [DONE]\n\n")),
+    "long json": Case(chat(headers=OURS), head(200, [*DATED, ("Transfer-Encoding", "chunked")]) + chunk(b" " * 1_200_000 + JSON) + chunk(b"")),
+    "upstream's error": Case(chat(user=BASELINE_USER, headers=OURS), response(b'{"error":{}}', 422, DATED)),
+    "bad request": Case(chat(b"[]", headers=OURS)),
+    "no http": Case(b"NONSENSE\r\n\r\n"),
+    "method": Case(request("TRACE", "/", headers=OURS)),
+    "too large": Case(chat(b" " * 9_000, headers=OURS)),
+    "pass-through": Case(request("GET", "/v1/models", headers=OURS), response(b"{}", 200, DATED)),
+    "upload": Case(request("POST", "/v1/files", b"x" * 300_000, OURS), response(b"{}", 200, DATED)),
+    "to the end": Case(request("GET", "/v1/models", headers=OURS), head(200, DATED) + b"{}", closes=True),
+    "HEAD": Case(request("HEAD", "/v1/models", headers=OURS), head(200, [*DATED, ("Content-Length", "2")])),
+    "204": Case(request("DELETE", "/v1/files/x", headers=OURS), head(204, DATED[:1])),
+    "304": Case(request("GET", "/v1/models", headers=[*OURS, ("If-None-Match", '"a"')]), head(304, [*DATED[:1], ("ETag", '"a"')])),
+    "redirect": Case(request("GET", "/v1/models", headers=OURS), response(b"", 307, [*DATED, ("Location", "/v2/models")])),
+}  # fmt: skip
+ADMIN = [
+    "/livez",
+    "/readyz",
+    "/health",
+    "/metrics",
+    "/policy",
+    "/assign?agent=qa_agent&user=1",
+    "/",
+    "/nothing",
+    "/report",
+]
+
+
+def findings(message: Message, *, of: Message | None = None) -> Iterator[str]:
+    """The names of the notes that are bad or a warning."""
+    if of is None:
+        linter = HttpRequestLinter()
+        linter.process_request_topline(*message.first, b"1.1")
+    else:
+        asked = HttpRequestLinter()
+        asked.process_request_topline(*of.first, b"1.1")
+        asked.process_headers(of.fields)
+        asked.finish_content(True)
+        linter = HttpResponseLinter(_related=asked)
+        linter.is_head_response = of.first[0] == b"HEAD"
+        linter.process_response_topline(b"1.1", message.first[0], b"")
+    linter.process_headers(message.fields)
+    linter.feed_content(message.body)
+    linter.finish_content(True)
+    for note in linter.notes:
+        if note.level in (levels.BAD, levels.WARN):
+            yield f"{type(note).__name__} {note.subject}"

@@ -146,6 +146,18 @@ async def test_client_that_sends_a_bad_chunk_and_leaves_makes_no_traceback(caplo
     assert "never retrieved" not in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("asked", "status"),
+    [(b"TRACE / HTTP/1.1\r\nHost: a\r\n\r\n", b"405"), (b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n", b"400")],
+)
+async def test_answer_of_ours_has_a_date_and_a_405_what_is_allowed(asked: bytes, status: bytes) -> None:
+    """RFC 9110 §6.6.1 and §15.5.6."""
+    _, got = await all_of(asked)
+    assert got.startswith(b"HTTP/1.1 " + status)
+    assert got.count(b"\r\nDate: ") == 1
+    assert (b"\r\nAllow: GET, HEAD, POST" in got) == (status == b"405")
+
+
 @pytest.mark.parametrize("coding", [b"gzip, chunked", b"x", b"chunked, chunked", b"chunked\r\ntransfer-encoding: gzip"])
 async def test_answer_in_a_transfer_coding_that_stays_on_it_is_no_answer(coding: bytes) -> None:
     """Its field would be dropped, and the client would take the coded bytes for the body."""

@@ -33,7 +33,10 @@ OURS = [("Connection", "close")]
 CASES = {
     "json": Case(chat(headers=OURS), response(JSON, 200, DATED)),
     "events": Case(chat(chat_body(stream=True), headers=OURS), event_stream(EVENT, b"data: [DONE]\n\n")),
-    "long json": Case(chat(headers=OURS), head(200, [*DATED, ("Transfer-Encoding", "chunked")]) + chunk(b" " * 1_200_000 + JSON) + chunk(b"")),
+    "long json": Case(
+        chat(headers=OURS),
+        head(200, [*DATED, ("Transfer-Encoding", "chunked")]) + chunk(b" " * 1_200_000 + JSON) + chunk(b""),
+    ),
     "upstream's error": Case(chat(user=BASELINE_USER, headers=OURS), response(b'{"error":{}}', 422, DATED)),
     "bad request": Case(chat(b"[]", headers=OURS)),
     "no http": Case(b"NONSENSE\r\n\r\n"),
@@ -44,9 +47,14 @@ CASES = {
     "to the end": Case(request("GET", "/v1/models", headers=OURS), head(200, DATED) + b"{}", closes=True),
     "HEAD": Case(request("HEAD", "/v1/models", headers=OURS), head(200, [*DATED, ("Content-Length", "2")])),
     "204": Case(request("DELETE", "/v1/files/x", headers=OURS), head(204, DATED[:1])),
-    "304": Case(request("GET", "/v1/models", headers=[*OURS, ("If-None-Match", '"a"')]), head(304, [*DATED[:1], ("ETag", '"a"')])),
-    "redirect": Case(request("GET", "/v1/models", headers=OURS), response(b"", 307, [*DATED, ("Location", "/v2/models")])),
-}  # fmt: skip
+    "304": Case(
+        request("GET", "/v1/models", headers=[*OURS, ("If-None-Match", '"a"')]),
+        head(304, [*DATED[:1], ("ETag", '"a"')]),
+    ),
+    "redirect": Case(
+        request("GET", "/v1/models", headers=OURS), response(b"", 307, [*DATED, ("Location", "/v2/models")])
+    ),
+}
 ADMIN = [
     "/livez",
     "/readyz",
@@ -60,17 +68,20 @@ ADMIN = [
 ]
 
 
+def lint_request(message: Message) -> HttpRequestLinter:
+    method, target = message.first
+    linter = HttpRequestLinter()
+    linter.process_request_topline(method, target, b"1.1")
+    return linter
+
+
 def findings(message: Message, *, of: Message | None = None) -> Iterator[str]:
     """The names of the notes that are bad or a warning."""
+    linter: HttpRequestLinter | HttpResponseLinter
     if of is None:
-        linter = HttpRequestLinter()
-        linter.process_request_topline(*message.first, b"1.1")
+        linter = lint_request(message)
     else:
-        asked = HttpRequestLinter()
-        asked.process_request_topline(*of.first, b"1.1")
-        asked.process_headers(of.fields)
-        asked.finish_content(True)
-        linter = HttpResponseLinter(_related=asked)
+        linter = HttpResponseLinter(_related=lint_request(of))
         linter.is_head_response = of.first[0] == b"HEAD"
         linter.process_response_topline(b"1.1", message.first[0], b"")
     linter.process_headers(message.fields)

@@ -130,7 +130,7 @@ async def test_refused_bodies_leave_nothing_in_memory() -> None:
                 assert (await client.read_response()).status == 400
         await lane.idle()
         gc.collect()
-        assert sum(isinstance(each, ClientRequest) for each in gc.get_objects()) < 10
+        assert sum(type(each) is ClientRequest for each in gc.get_objects()) < 10
 
 
 async def test_client_that_sends_a_bad_chunk_and_leaves_makes_no_traceback(caplog: pytest.LogCaptureFixture) -> None:

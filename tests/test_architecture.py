@@ -58,7 +58,7 @@ COVERED_BY = {
     "listener.admin": "integration/test_admin.py",
     "listener.alarms": "integration/test_brake.py",
     "exchange.shadow_metrics": "integration/test_shadow.py",
-    "listener.connection": "integration/test_bad_http.py",
+    "listener.connection": "integration/hostile/test_requests.py",
     "listener.export": "integration/test_export.py",
     "listener.listener": "integration/test_connections.py",
     "listener.process": "cli/test_serve.py",

@@ -1,6 +1,7 @@
 """One request's mutable state, from its head to its record."""
 
 import time
+from email.utils import formatdate
 from hashlib import blake2b
 
 from proxy.budget.reservation import Reservation
@@ -28,6 +29,11 @@ class Refusal(Exception):  # noqa: N818 it is an answer, not an error
         super().__init__(answer.message)
         self.answer = answer
         self.failure = failure
+
+
+def date_field() -> bytes:
+    """The `Date` of an answer of ours: RFC 9110 §6.6.1.  An upstream's answer keeps its own."""
+    return b"Date: %b\r\n" % formatdate(usegmt=True).encode()
 
 
 class CallState:

@@ -7,7 +7,7 @@ from random import random
 
 from proxy.budget.budgets import Budgets, BudgetSpent
 from proxy.exchange.attempts import Attempts
-from proxy.exchange.call import CallState, Refusal
+from proxy.exchange.call import CallState, Refusal, date_field
 from proxy.exchange.classify import judge
 from proxy.exchange.client import Client
 from proxy.exchange.crowd import Crowd
@@ -331,4 +331,4 @@ def _answer(call: CallState, answer: ErrorAnswer, failure: Failure) -> None:
         call.client.abort()
         return
     call.status = answer.status
-    call.client.respond(answer.status, answer.fields() + call.added_fields(), answer.body())
+    call.client.respond(answer.status, answer.fields() + date_field() + call.added_fields(), answer.body())

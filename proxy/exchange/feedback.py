@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from proxy.exchange.call import CallState, Refusal
+from proxy.exchange.call import CallState, Refusal, date_field
 from proxy.exchange.intake import Buffered, read_body, whole_body
 from proxy.ledger import FeedbackSink
 from proxy.wire.errors import ErrorAnswer, bad_request
@@ -40,7 +40,7 @@ async def take_feedback(call: CallState, buffered: Buffered, sink: FeedbackSink 
     feedback = read_feedback(raw, call.time)
     sink(feedback)
     call.status = 202
-    fields = b"Content-Type: application/json\r\n" + call.added_fields()
+    fields = b"Content-Type: application/json\r\n" + date_field() + call.added_fields()
     call.client.respond(202, fields, orjson.dumps({"id": feedback.id, "status": "accepted"}))
 
 

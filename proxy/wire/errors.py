@@ -6,6 +6,8 @@ import orjson
 
 from proxy.words import Failure
 
+_ALLOW = b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"  # RFC 9110 §15.5.6
+
 
 class ErrorAnswer(NamedTuple):
     """A complete answer of ours to a request that no upstream's answer fits."""
@@ -27,7 +29,8 @@ class ErrorAnswer(NamedTuple):
     def fields(self) -> bytes:
         """The header block that goes with it; SDKs retry unless told that it does not help."""
         if self.retry_after is None:
-            return b"Content-Type: application/json\r\nx-should-retry: false\r\n"
+            allow = _ALLOW if self.status == 405 else b""
+            return b"Content-Type: application/json\r\nx-should-retry: false\r\n" + allow
         return b"Content-Type: application/json\r\nRetry-After: %d\r\n" % self.retry_after
 
 

@@ -15,7 +15,6 @@ from prometheus_client.samples import Sample
 from proxy.stub import Stub
 from proxy.words import Feedback
 from tests.integration.asking import ANSWER, ask, chat, chat_body
-from tests.integration.malformed import INVALID
 from tests.support.lane import BASELINE_USER, Lane, eventually, policy_of, running
 from tests.support.raw_client import RawClient, request
 from tests.support.raw_upstream import RawUpstream, Read, Send
@@ -127,13 +126,17 @@ async def test_outcomes_add_up_to_the_requests_received_under_mixed_faults() -> 
     assert total(samples, "splitlane_in_flight") == 0
 
 
-UNREADABLE = ("line: TRACE", "line: ftp URL", "field: NUL in the value")
+UNREADABLE = {
+    "method": b"TRACE /x HTTP/1.1\r\nHost: a\r\n\r\n",
+    "target": b"GET ftp://a/x HTTP/1.1\r\nHost: a\r\n\r\n",
+    "field": b"GET / HTTP/1.1\r\nHost: a\r\nX-A: b\x00\r\n\r\n",
+}
 
 
 async def test_outcomes_add_up_when_everything_goes_wrong_at_once_and_the_proxy_ends() -> None:
     """ACCEPTANCE 37: faults, refusals, bad HTTP, clients that leave, overload and the drain's end, in one run."""
     limits = {**QUICK["limits"], "max_in_flight": 24, "drain": "100ms"}
-    kinds = [*mixed(), *(INVALID[name] for name in UNREADABLE * 4)]
+    kinds = [*mixed(), *UNREADABLE.values(), *UNREADABLE.values()]
     random.Random(4).shuffle(kinds)
     async with Stub() as stub, running(policy_of(stub.url, **{**QUICK, "limits": limits})) as lane:
 
@@ -175,11 +178,11 @@ async def test_outcomes_add_up_when_everything_goes_wrong_at_once_and_the_proxy_
     assert total(samples, "model_errors_total") == errors
 
 
-@pytest.mark.parametrize("name", UNREADABLE)
-async def test_request_refused_by_the_listener_is_counted_too(name: str) -> None:
+@pytest.mark.parametrize("data", UNREADABLE.values(), ids=UNREADABLE)
+async def test_request_refused_by_the_listener_is_counted_too(data: bytes) -> None:
     """ACCEPTANCE 37, and DESIGN §1: one record for every request."""
     async with RawUpstream([Read(), Send(ANSWER)]) as up, running(policy_of(up.url)) as lane:
-        assert (await ask(lane, INVALID[name])).status >= 400
+        assert (await ask(lane, data)).status >= 400
         await lane.idle()
         await eventually(lambda: bool(lane.records), within=2)
         assert total(await scrape(lane), "model_requests_total") == len(lane.records) == 1

@@ -31,7 +31,7 @@ class Carrier:
         self._log = _Lines()
 
     async def carry(self, data: bytes, *, cut: int = 0, leave: bool = False) -> Carried:
-        """Send bytes in one piece, or in two where `cut` is not 0, and read until the proxy closes; `leave`: close first."""
+        """Send bytes, in two pieces where `cut` is not 0, and read until the proxy closes; `leave`: close first."""
         sent, lines, records = len(self.upstream.requests), len(self._log.lines), len(self.lane.records)
         loop = asyncio.get_running_loop()
         _, client = await loop.create_connection(_Client, self.lane.host, self.lane.port)

@@ -1,4 +1,4 @@
-"""What requests and responses have in common, spelt in every way: lengths, codings, chunks, and bytes in every place."""
+"""What requests and responses share, spelt in every way: lengths, codings, chunks, and bytes in every place."""
 
 from collections.abc import Iterator
 from itertools import product
@@ -32,37 +32,47 @@ CODINGS = [
 ]  # fmt: skip
 CODING_NAMES = [
     b"Transfer-Encoding", b"transfer-encoding", b"TRANSFER-ENCODING", b"Transfer-Encoding ", b"Transfer-Encoding\t",
-    b"Transfer_Encoding", b" Transfer-Encoding", b"Transfer-Encoding\x00", b"Transfer\x0b-Encoding", b"X:Transfer-Encoding",
+    b"Transfer_Encoding", b" Transfer-Encoding", b"Transfer-Encoding\x00", b"Transfer\x0b-Encoding",
+    b"X:Transfer-Encoding",
     b"Transfer-Encodin", b"Transfer-Encoding\r\n", b"TransferEncoding", b"\x85Transfer-Encoding",
 ]  # fmt: skip
 # A coding's field that begins somewhere else than at the beginning of a line.
 DISPLACED = [
     b"Transfer-Encoding:\r\n chunked", b"Transfer-Encoding:\r\n\tchunked", b"Transfer-Encoding:\n chunked",
-    b"X-A: b\r\n Transfer-Encoding: chunked", b"X-A: b\rTransfer-Encoding: chunked", b"X-A: b\nTransfer-Encoding: chunked",
-    b"X-A: b\n\nTransfer-Encoding: chunked", b"X-A: b\r\rTransfer-Encoding: chunked", b"X-A: b\x00Transfer-Encoding: chunked",
-    b"X-A: b\x85Transfer-Encoding: chunked", b"X-A: b\n\rTransfer-Encoding: chunked", b"X-A:\nTransfer-Encoding: chunked",
+    b"X-A: b\r\n Transfer-Encoding: chunked", b"X-A: b\rTransfer-Encoding: chunked",
+    b"X-A: b\nTransfer-Encoding: chunked",
+    b"X-A: b\n\nTransfer-Encoding: chunked", b"X-A: b\r\rTransfer-Encoding: chunked",
+    b"X-A: b\x00Transfer-Encoding: chunked",
+    b"X-A: b\x85Transfer-Encoding: chunked", b"X-A: b\n\rTransfer-Encoding: chunked",
+    b"X-A:\nTransfer-Encoding: chunked",
 ]  # fmt: skip
 
 SIZES = [
-    b"e", b"E", b"0e", b"000000000000000e", b"0" * 17 + b"e", b"0" * 200 + b"e", b"0xe", b"xe", b"+e", b"-e", b" e", b"\te",
+    b"e", b"E", b"0e", b"000000000000000e", b"0" * 17 + b"e", b"0" * 200 + b"e", b"0xe", b"xe", b"+e", b"-e", b" e",
+    b"\te",
     b"e ", b"e\t", b"e  ", b"", b" ", b"14", b"d", b"f", b"e.", b"e,e", b"eh", b"zq9canary", "ｅ".encode(), b"e\x00",
     b"\x00e", b"e\x0b", b"\x0be", b"e_", b"'e'", b"-1", b"-0", b"ffffffffffffffff", b"1000000000000000e",
     b"8000000000000000", b"fffffffffffffffff", b"f" * 40, b"7fffffffffffffff",
 ]  # fmt: skip
 EXTENSIONS = [
     b"", b";", b";a", b";a=b", b";a=b;c=d", b";a;b;c", b';a="b"', b';a="b;c=d"', b';a="b\\"c"', b';a="b\\\\"', b';a=""',
-    b'; a="b c"', b"; a", b" ;a", b"\t;a", b";a =b", b";a= b", b";a=b ", b";\ta\t=\tb", b";=b", b";a=", b";a=b=c", b";;",
+    b'; a="b c"', b"; a", b" ;a", b"\t;a", b";a =b", b";a= b", b";a=b ", b";\ta\t=\tb", b";=b", b";a=", b";a=b=c",
+    b";;",
     b";a;", b';"a"=b', b";a=@", b";a b", b';a="b', b';a=b"', b';a="b"c', b';a="b\x00"', b";a\x00", b";a=b\n", b";a\rb",
-    b";a\nb", b";a\n", b";a\r", b";\n", b'";a"', b";zq9canary=\xff", b';a="\xff"', b";" + b"a" * 300, b";a=" + b"b" * 3_000,
+    b";a\nb", b";a\n", b";a\r", b";\n", b'";a"', b";zq9canary=\xff", b';a="\xff"', b";" + b"a" * 300,
+    b";a=" + b"b" * 3_000,
     b";a" * 500, b'; a="' + b"\\" * 2_000 + b'"',
 ]  # fmt: skip
 LINE_ENDS = [b"\r\n", b"\n", b"\r", b"", b"\n\r", b"\r\r\n", b"\r\n\r\n", b" \r\n", b"\x0b\r\n", b"\x00\r\n", b"\x85"]
 TRAILERS = [
     b"X-T: t\r\n", b"X-T:\r\n", b"X-T: t\r\nX-U: u\r\n", b"Content-Length: 99\r\n", b"Transfer-Encoding: chunked\r\n",
     b"Host: zq9canary\r\n", b"Authorization: Bearer zq9canary\r\n", b"Trailer: Host\r\n", b"Connection: close\r\n",
-    b"X-User-Id: zq9canary\r\n", b"X T: t\r\n", b"X-T : t\r\n", b": t\r\n", b"zq9canary\r\n", b"X-T: \x00\r\n", b"X-T: t\n",
-    b"X-T: t\r", b"X-T: a\rb\r\n", b"X-T: a\nb\r\n", b" X-T: t\r\n", b"X-T: t\r\n u\r\n", b"X-T: t\r\n\tu\r\n", b"\x00: t\r\n",
-    b"X-T: \x7f\r\n", b"X-T: \xff\r\n", b"X-\xff: t\r\n", HIDDEN[:-2], b"X-T: t\r\n" * 300, b"X-T: " + b"t" * 3_000 + b"\r\n",
+    b"X-User-Id: zq9canary\r\n", b"X T: t\r\n", b"X-T : t\r\n", b": t\r\n", b"zq9canary\r\n", b"X-T: \x00\r\n",
+    b"X-T: t\n",
+    b"X-T: t\r", b"X-T: a\rb\r\n", b"X-T: a\nb\r\n", b" X-T: t\r\n", b"X-T: t\r\n u\r\n", b"X-T: t\r\n\tu\r\n",
+    b"\x00: t\r\n",
+    b"X-T: \x7f\r\n", b"X-T: \xff\r\n", b"X-\xff: t\r\n", HIDDEN[:-2], b"X-T: t\r\n" * 300,
+    b"X-T: " + b"t" * 3_000 + b"\r\n",
 ]  # fmt: skip
 
 CHUNKED = b"e\r\n%b\r\n0\r\n\r\n" % BODY

@@ -128,7 +128,7 @@ def read_requests(data: bytes) -> Reading:
             message, at = _request(data, at)
             messages.append(message)
             if at < 0:
-                raise Broken("trailer that closes")
+                return Reading(messages, broken="trailer that closes")
             if message.last:
                 return Reading(messages, rest=data[at:])
     except Broken as broken:

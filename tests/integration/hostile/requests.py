@@ -17,23 +17,33 @@ _METHODS = [
     b"SOURCE", b"QUERY",
 ]  # fmt: skip
 _VERSIONS = [
-    b"HTTP/1.1", b"HTTP/1.0", b"HTTP/1.2", b"HTTP/1.9", b"HTTP/0.9", b"HTTP/2.0", b"HTTP/3.0", b"HTTP/9.9", b"HTTP/1.10",
+    b"HTTP/1.1", b"HTTP/1.0", b"HTTP/1.2", b"HTTP/1.9", b"HTTP/0.9", b"HTTP/2.0", b"HTTP/3.0", b"HTTP/9.9",
+    b"HTTP/1.10",
     b"HTTP/01.1", b"HTTP/1.", b"HTTP/1", b"HTTP/.1", b"HTTP/11", b"HTTP/1,1", b"HTTP/-1.1", b"HTTP/1.1x", b"http/1.1",
-    b"Http/1.1", b"HTTP /1.1", b"HTTP/ 1.1", b"HTTP/1.1 zq9canary", b"HTTP/1 .1", b"HTTPS/1.1", b"XHTTP/1.1", b"RTSP/1.0",
+    b"Http/1.1", b"HTTP /1.1", b"HTTP/ 1.1", b"HTTP/1.1 zq9canary", b"HTTP/1 .1", b"HTTPS/1.1", b"XHTTP/1.1",
+    b"RTSP/1.0",
     b"ICE/1.0", b"HTTP", b"",
 ]  # fmt: skip
 _TARGETS = [
-    b"/zq9canary", b"/", b"//zq9canary/x", b"/a?b=c&d", b"/a#zq9canary", b"/%00%0d%0a", b"/%zz", b"/../../etc/zq9canary",
-    b"/a\\b", b"/a|b\"<>^`{}", b"/\xe9\xff", b"/a;b=c,d", b"*", b"/*", b"**", b"?a", b"#a", b"zq9canary", b"zq9canary/x",
+    b"/zq9canary", b"/", b"//zq9canary/x", b"/a?b=c&d", b"/a#zq9canary", b"/%00%0d%0a", b"/%zz",
+    b"/../../etc/zq9canary",
+    b"/a\\b", b'/a|b"<>^`{}', b"/\xe9\xff", b"/a;b=c,d", b"*", b"/*", b"**", b"?a", b"#a", b"zq9canary",
+    b"zq9canary/x",
     b"./zq9canary", b"zq9canary.example:80", b"zq9canary.example:443", b":80", b"[::1]:80", b"http://zq9canary/x",
-    b"HTTP://zq9canary/x", b"https://zq9canary/x?y", b"http://zq9canary", b"http://zq9canary?a=/b", b"http://zq9canary?",
-    b"http://u:p@zq9canary:80/x", b"http://[::1]/x", b"http:///x", b"http:/x", b"http:x", b"http://", b"//", b"ftp://zq9canary/x",
-    b"file:///zq9canary", b"javascript:zq9canary", b"ws://zq9canary/", b"httpx://zq9canary/", b"http://zq9canary#/x", b"",
+    b"HTTP://zq9canary/x", b"https://zq9canary/x?y", b"http://zq9canary", b"http://zq9canary?a=/b",
+    b"http://zq9canary?",
+    b"http://u:p@zq9canary:80/x", b"http://[::1]/x", b"http:///x", b"http:/x", b"http:x", b"http://", b"//",
+    b"ftp://zq9canary/x",
+    b"file:///zq9canary", b"javascript:zq9canary", b"ws://zq9canary/", b"httpx://zq9canary/", b"http://zq9canary#/x",
+    b"",
 ]  # fmt: skip
 _HOSTS = [
-    b"a", b"A.Example", b"a:80", b"a:", b"", b"127.0.0.1:8080", b"[::1]", b"[::1]:80", b"[v1.a:b]", b"%41", b"a_b~c", b"xn--a",
-    b"a b", b"a\tb", b"a,b", b"a, b", b"a/b", b"a/", b"a@b", b"u:p@b", b"a?b", b"a#b", b"a\\b", b'"a"', b"<a>", b"a:b", b"a:80:80",
-    b"a:8 0", b"[::1", b"::1", b"[::1]x", b"[a b]", b"%4", b"%zz", b"a\x00", b"a\x7f", b"\xe9", b"http://a", b"a|b", b"a^b", b"{a}",
+    b"a", b"A.Example", b"a:80", b"a:", b"", b"127.0.0.1:8080", b"[::1]", b"[::1]:80", b"[v1.a:b]", b"%41", b"a_b~c",
+    b"xn--a",
+    b"a b", b"a\tb", b"a,b", b"a, b", b"a/b", b"a/", b"a@b", b"u:p@b", b"a?b", b"a#b", b"a\\b", b'"a"', b"<a>",
+    b"a:b", b"a:80:80",
+    b"a:8 0", b"[::1", b"::1", b"[::1]x", b"[a b]", b"%4", b"%zz", b"a\x00", b"a\x7f", b"\xe9", b"http://a", b"a|b",
+    b"a^b", b"{a}",
 ]  # fmt: skip
 _EXPECTS = [
     b"100-continue", b"100-Continue", b"100-continue, 100-continue", b"100-continue;a=b", b"200-ok", b"", b"zq9canary",
@@ -41,14 +51,19 @@ _EXPECTS = [
 ]  # fmt: skip
 _UPGRADES = [b"h2c", b"websocket", b"TLS/1.0", b"h2c, websocket", b"HTTP/2.0", b"zq9canary", b""]
 _CONNECTIONS = [
-    b"Upgrade", b"upgrade", b"Upgrade, HTTP2-Settings", b"keep-alive, Upgrade", b"close, Upgrade", b"close", b"keep-alive",
-    b"Content-Length", b"Transfer-Encoding", b"Host", b"", b",,", b"zq9canary", b"close, keep-alive", b"xclose", b"CLOSE",
+    b"Upgrade", b"upgrade", b"Upgrade, HTTP2-Settings", b"keep-alive, Upgrade", b"close, Upgrade", b"close",
+    b"keep-alive",
+    b"Content-Length", b"Transfer-Encoding", b"Host", b"", b",,", b"zq9canary", b"close, keep-alive", b"xclose",
+    b"CLOSE",
 ]  # fmt: skip
 _STRANGERS = [
-    b"\r\n", b"\r\n\r\n", b"\r\n" * 40, b"\n", b"\r", b"\r\r\n", b"\n\n", b" ", b"\t", b" \r\n", b"\x00", b"\xef\xbb\xbf", b"\xff\xfe",
+    b"\r\n", b"\r\n\r\n", b"\r\n" * 40, b"\n", b"\r", b"\r\r\n", b"\n\n", b" ", b"\t", b" \r\n", b"\x00",
+    b"\xef\xbb\xbf", b"\xff\xfe",
     b"GET /zq9canary\r\n", b"GET /zq9canary\r\n\r\n", b"GET\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9),
-    b"\x16\x03\x01\x00\xba\x01\x00\x00\xb6\x03\x03zq9canary" + bytes(range(150)), b"\x16\x03\x03", b"\x80\x2e\x01\x03\x01",
-    b"SSH-2.0-zq9canary\r\n", b"EHLO zq9canary\r\n", b"PROXY TCP4 10.0.0.1 10.0.0.2 1 2\r\n", b"\r\n\r\n\x00\r\nQUIT\n" + bytes(20),
+    b"\x16\x03\x01\x00\xba\x01\x00\x00\xb6\x03\x03zq9canary" + bytes(range(150)), b"\x16\x03\x03",
+    b"\x80\x2e\x01\x03\x01",
+    b"SSH-2.0-zq9canary\r\n", b"EHLO zq9canary\r\n", b"PROXY TCP4 10.0.0.1 10.0.0.2 1 2\r\n",
+    b"\r\n\r\n\x00\r\nQUIT\n" + bytes(20),
     b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", b'{"zq9canary": 1}\r\n\r\n', b"*1\r\n$4\r\nPING\r\n", bytes(64),
     b"0\r\n\r\n", b"hello", b"\x04\x01\x00\x50\x7f\x00\x00\x01\x00", b"\x05\x01\x00",
 ]  # fmt: skip

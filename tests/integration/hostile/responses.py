@@ -9,12 +9,15 @@ BODY = b'{"choices":[]}'  # as a chat's answer it is sound HTTP, and empty
 STOLEN = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 13\r\n\r\n{"stolen": 1}'
 
 _VERSIONS = [
-    b"HTTP/1.1", b"HTTP/1.0", b"HTTP/1.2", b"HTTP/0.9", b"HTTP/2.0", b"HTTP/3", b"HTTP/2", b"HTTP/11", b"http/1.1", b"HTTPS/1.1",
+    b"HTTP/1.1", b"HTTP/1.0", b"HTTP/1.2", b"HTTP/0.9", b"HTTP/2.0", b"HTTP/3", b"HTTP/2", b"HTTP/11", b"http/1.1",
+    b"HTTPS/1.1",
     b"ICY", b"RTSP/1.0", b"HTTP", b"HTTP/1.", b"HTTP/1.1x", b"",
 ]  # fmt: skip
 _STATUSES = [
-    b"200", b"201", b"204", b"205", b"206", b"304", b"299", b"301", b"400", b"404", b"429", b"500", b"503", b"599", b"600", b"999",
-    b"000", b"099", b"100", b"101", b"102", b"103", b"199", b"20", b"2000", b"2OO", b"-20", b"+20", b"0200", b"2 0", b"", b"200,",
+    b"200", b"201", b"204", b"205", b"206", b"304", b"299", b"301", b"400", b"404", b"429", b"500", b"503", b"599",
+    b"600", b"999",
+    b"000", b"099", b"100", b"101", b"102", b"103", b"199", b"20", b"2000", b"2OO", b"-20", b"+20", b"0200", b"2 0",
+    b"", b"200,",
 ]  # fmt: skip
 _REASONS = [
     b"OK",
@@ -30,9 +33,12 @@ _REASONS = [
     b"a" * 5_000,
 ]
 _FIELDS = [
-    b"X-A: b", b"X-A:", b"X-A : b", b" X-A: b", b"X-A: b\r\n c", b"X-A: b\r\n\tc", b"X A: b", b"X-A", b": b", b"X-A: b\x00", b"X-A: b\rc",
-    b"X-A: b\nX-Evil: 1", b"X-A: \x7f", b"X-A: \xff", b"X-\xff: b", b"X-A: b\r\r", b"Connection: close", b"Connection: X-A",
-    b"Upgrade: h2c", b"Connection: Upgrade\r\nUpgrade: h2c", b"Trailer: X-A", b"Content-Type: a/b", b"Keep-Alive: timeout=1",
+    b"X-A: b", b"X-A:", b"X-A : b", b" X-A: b", b"X-A: b\r\n c", b"X-A: b\r\n\tc", b"X A: b", b"X-A", b": b",
+    b"X-A: b\x00", b"X-A: b\rc",
+    b"X-A: b\nX-Evil: 1", b"X-A: \x7f", b"X-A: \xff", b"X-\xff: b", b"X-A: b\r\r", b"Connection: close",
+    b"Connection: X-A",
+    b"Upgrade: h2c", b"Connection: Upgrade\r\nUpgrade: h2c", b"Trailer: X-A", b"Content-Type: a/b",
+    b"Keep-Alive: timeout=1",
 ]  # fmt: skip
 _BEHIND = [
     b"",

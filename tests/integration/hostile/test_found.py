@@ -1,4 +1,4 @@
-"""What the generated messages have found, each by name."""
+"""What the generated messages have found, each by name; and connections that end without a request."""
 
 import gc
 import logging
@@ -130,7 +130,7 @@ async def test_refused_bodies_leave_nothing_in_memory() -> None:
                 assert (await client.read_response()).status == 400
         await lane.idle()
         gc.collect()
-        assert sum(isinstance(each, ClientRequest) for each in gc.get_objects()) < 10
+        assert sum(type(each) is ClientRequest for each in gc.get_objects()) < 10
 
 
 async def test_client_that_sends_a_bad_chunk_and_leaves_makes_no_traceback(caplog: pytest.LogCaptureFixture) -> None:
@@ -146,6 +146,18 @@ async def test_client_that_sends_a_bad_chunk_and_leaves_makes_no_traceback(caplo
     assert "never retrieved" not in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("asked", "status"),
+    [(b"TRACE / HTTP/1.1\r\nHost: a\r\n\r\n", b"405"), (b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n", b"400")],
+)
+async def test_answer_of_ours_has_a_date_and_a_405_what_is_allowed(asked: bytes, status: bytes) -> None:
+    """RFC 9110 §6.6.1 and §15.5.6."""
+    _, got = await all_of(asked)
+    assert got.startswith(b"HTTP/1.1 " + status)
+    assert got.count(b"\r\nDate: ") == 1
+    assert (b"\r\nAllow: GET, HEAD, POST" in got) == (status == b"405")
+
+
 @pytest.mark.parametrize("coding", [b"gzip, chunked", b"x", b"chunked, chunked", b"chunked\r\ntransfer-encoding: gzip"])
 async def test_answer_in_a_transfer_coding_that_stays_on_it_is_no_answer(coding: bytes) -> None:
     """Its field would be dropped, and the client would take the coded bytes for the body."""
@@ -158,3 +170,27 @@ async def test_answer_in_a_transfer_coding_that_stays_on_it_is_no_answer(coding:
 async def test_answer_with_a_status_below_100_is_refused_and_not_waited_behind() -> None:
     _, got = await all_of(LAST_GET, Send(b"HTTP/1.1 099 No\r\nContent-Length: 2\r\n\r\nhi"))
     assert got.startswith(b"HTTP/1.1 502 ")
+
+
+@pytest.mark.parametrize(
+    "noise",
+    [
+        b"\r\n" * 20,
+        b"GET / HTT",
+        b"\x16",
+        b"POST /v1/embeddings HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc",
+    ],
+    ids=["empty lines", "half a line", "one byte of TLS", "half a body"],
+)
+async def test_connection_that_ends_before_its_request_leaves_nothing_behind(
+    noise: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """ACCEPTANCE 34."""
+    async with RawUpstream([Read(), Send(ANSWER)]) as up, running(policy_of(up.url)) as lane:
+        async with RawClient(lane.host, lane.port) as client:
+            await client.send(noise)
+            client.half_close()
+            assert b"HTTP/1.1 2" not in await client.read_until_idle(0.5)
+        await lane.idle()
+        assert up.requests == []
+        assert "Traceback" not in caplog.text

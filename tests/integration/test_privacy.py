@@ -18,6 +18,7 @@ from urllib.parse import quote
 import mmh3
 import pytest
 
+from proxy.cli import main
 from tests.integration.asking import chat_body
 from tests.support.collector import collector as told
 from tests.support.lane import BASELINE, FINETUNED
@@ -192,7 +193,7 @@ async def watched(proxy: Served) -> bytes:
         return seen
 
 
-async def test_nothing_that_a_person_wrote_comes_to_rest(tmp_path: Path) -> None:
+async def test_nothing_that_a_person_wrote_comes_to_rest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = tmp_path / "store"
     store.mkdir()
     script = [step for answer in answers() for step in (Read(), Send(answer))]
@@ -228,7 +229,7 @@ async def test_nothing_that_a_person_wrote_comes_to_rest(tmp_path: Path) -> None
                 for number, data in enumerate(requests()):
                     if (answer := await ask(proxy, data)) is not None:
                         places[f"answer {number}"] = our_words(answer)
-                for path in ("/", "/metrics", "/policy", "/health", "/health/qa_agent", "/report.json"):
+                for path in ("/", "/metrics", "/policy", "/health", "/health/qa_agent"):
                     places[path] = (await proxy.ask_admin(path)).body
                 reload = await proxy.ask_admin("/policy/reload", "POST", canary("token"))
                 assert reload.status == 200
@@ -252,6 +253,19 @@ async def test_nothing_that_a_person_wrote_comes_to_rest(tmp_path: Path) -> None
     for number, post in enumerate(posts):
         path = post.path.replace(quote(canary("hook"), safe="+@"), "").replace(canary("hook"), "")
         places[f"post {number} to {path}"] = repr((path, post.headers)).encode() + post.body
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(wrong)
+    policy.write_text(text)
+    commands = [
+        *(["report", "--policy", str(policy), *shape] for shape in ([], ["--json"], ["--md"])),
+        *(["check", str(each)] for each in (bad, policy)),
+        *(["diff", str(policy), str(each)] for each in (bad, policy)),
+        ["rollout", "status", "--policy", str(policy)],
+    ]
+    for argv in commands:
+        main(argv)
+        places[f"{argv[0]} {len(places)}"] = "".join(capsys.readouterr()).encode()
+    assert any(place.startswith("report ") and b"qa_agent" in said for place, said in places.items())
     log = "".join(proxy.log)
     places["log"] = log.encode()
     # A comment on an answer is written to be kept; it is kept in the store, and nowhere else.

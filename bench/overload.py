@@ -50,7 +50,7 @@ def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.overload", description=__doc__.partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=10.0, help="of load at each rate (10)")
     parser.add_argument("--in-flight", type=int, default=32, help="requests that there is room for (32)")
-    parser.add_argument("--latency", type=float, default=0.5, help="seconds that the upstream takes (0.5)")
+    parser.add_argument("--latency", type=float, default=1.0, help="seconds that the upstream takes (1)")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser
 

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = (
     "README.md", "CHANGELOG.md", "docs/architecture.md", "docs/cli.md", "docs/dashboard.md", "docs/experiments.md",
     "docs/integration.md", "docs/kubernetes.md", "docs/observability.md", "docs/policy.md", "docs/production.md",
-    "docs/performance.md", "docs/scale.md", "docs/security.md", "SECURITY.md",
+    "docs/performance.md", "docs/reliability.md", "docs/scale.md", "docs/security.md", "SECURITY.md",
 )  # fmt: skip
 
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -219,7 +219,7 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def nobody_waits_while_there_is_room(self) -> None:
         waiting = [each for each in self.askers if each.dialled is None]
-        assert len([each for each in self.pool._waiting if not each.done()]) == len(waiting)
+        assert len([each for line in self.pool._waiting.values() for each in line if not each.done()]) == len(waiting)
         if waiting:
             assert self.pool.open == MOST
 

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import httptools
 
 from proxy.exchange.call import Refusal
-from proxy.listener.connection import Listener
+from proxy.listener.connection import ClientConnection
+from proxy.listener.listener import Listener
 from proxy.outbox import Outbox
 from proxy.policy.snapshot import LimitsPolicy
 from proxy.wire.errors import ErrorAnswer
@@ -90,7 +91,7 @@ class _Lane:
     def __init__(self) -> None:
         self.served: list[Served] = []
         self.refused: list[bytes] = []  # methods; of what is no request at all: empty
-        self.listener = Listener(self.handle, self.refuse, lambda: LIMITS, _LOOP, Outbox(_LOOP))
+        self.listener = Listener(lambda _: self.handle, self.refuse, lambda: LIMITS, _LOOP, Outbox(_LOOP))
 
     async def handle(self, client: Any) -> None:
         body, refused = b"", False
@@ -119,7 +120,7 @@ def check(data: bytes) -> None:
 
 async def _converse(pieces: list[bytes]) -> _Lane:
     lane = _Lane()
-    connection = lane.listener()
+    connection = ClientConnection(lane.listener)
     transport = _Transport(connection)
     connection.connection_made(transport)
     for piece in pieces:

@@ -5,6 +5,7 @@ finite; what is packed for the store comes out again.
 """
 
 import math
+from dataclasses import replace
 
 import orjson
 
@@ -35,13 +36,14 @@ def check(data: bytes) -> None:
     usage = read_usage(answer)
     if usage is None:
         return
-    for count in usage[:4]:
+    counts = (usage.prompt, usage.completion, usage.cached, usage.reasoning)
+    for count in counts:
         assert type(count) is int
         assert 0 <= count <= _BIGGEST // _ANSWERS
     cost = _PRICE.of(usage)
     assert math.isfinite(cost)
     assert cost >= 0
     attempt = Attempt("up", "m", 200, None, 0.0, 1.0, usage, cost, "")
-    record = SOUND._replace(usage=usage, cost=cost, attempts=(attempt,))
+    record = replace(SOUND, usage=usage, cost=cost, attempts=(attempt,))
     ((columns, _),) = unpack(pack([record]))
-    assert all(count in columns for count in usage[:4])
+    assert all(count in columns for count in counts)

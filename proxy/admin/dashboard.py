@@ -70,8 +70,8 @@ class DashboardRoutes:
         kind = TYPES[name.rpartition(".")[2]]
         return web.Response(text=self._files[name], content_type=kind, headers=HEADERS)
 
-    def _look(self) -> None:
-        live = self._state.live()
+    async def _look(self) -> None:
+        live = await self._state.live()
         self._publish(b"live", live)
         now = asyncio.get_running_loop().time()
         if now >= self._verdicts_at and (self._asking is None or self._asking.done()):

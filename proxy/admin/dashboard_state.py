@@ -5,19 +5,19 @@ Times are Unix seconds, durations seconds, costs US dollars, shares 0 … 1, per
 
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import orjson
 
 from proxy import __version__
-from proxy.admin.health import HealthRoutes
+from proxy.admin.health import HealthRoutes, in_slices
 from proxy.admin.seen import Seen
 from proxy.exchange.exchange import Exchange
 from proxy.experiment.percentages import switched_off
 from proxy.policy.snapshot import AgentPolicy
 from proxy.policy.store import PolicyStore
-from proxy.telemetry.metrics import LATENCY_BUCKETS, TTFT_BUCKETS, Histogram
+from proxy.telemetry.metrics import LATENCY_BUCKETS, TTFT_BUCKETS, Histogram, ModelSeries
 from proxy.telemetry.recent import WINDOW, quantile
 from proxy.words import Assignment, Variant
 
@@ -27,12 +27,18 @@ _ARMS = (Assignment.FINETUNED.value, Assignment.BASELINE.value)
 class _Sums:
     """One agent and variant since the process started."""
 
-    def __init__(self) -> None:
+    def __init__(self, models: Iterable[ModelSeries]) -> None:
         self.requests = 0
         self.ok = 0
         self.cost = 0.0
         self.latency = Histogram(LATENCY_BUCKETS)
         self.ttft = Histogram(TTFT_BUCKETS)
+        for each in models:
+            self.ok += each.successes
+            self.requests += each.successes + sum(each.outcomes.values())
+            self.cost += each.cost
+            for total, part in ((self.latency, each.latency), (self.ttft, each.ttft)):
+                total.counts = [one + more for one, more in zip(total.counts, part.counts, strict=True)]
 
     def as_json(self) -> dict[str, object]:
         """With what a report's group has, under the same names."""
@@ -69,16 +75,33 @@ class DashboardState:
         self._may_act = may_act
         self._started = time.time()
 
-    def live(self) -> dict[str, Any]:
+    async def live(self) -> dict[str, Any]:
         """This process now."""
         policy, active = self._exchange.policy, self._store.active
         now = time.time()
-        health, sums = self._health.agents(), self._sums()
+        series: defaultdict[tuple[str, str], list[ModelSeries]] = defaultdict(list)
+        for (name, variant, _), models in self._seen.metrics.series():
+            series[name, variant].append(models)
         fallbacks: defaultdict[str, dict[str, int]] = defaultdict(dict)
-        for (agent, reason), count in self._seen.metrics.fallbacks():
-            fallbacks[agent][reason] = count
+        for (name, reason), count in self._seen.metrics.fallbacks():
+            fallbacks[name][reason] = count
         steps = [{"percent": step.percent, "approval": step.approval} for step in active.config.rollout.plan]
-        budgets = [status._asdict() for status in self._exchange.budgets.status(policy, now)]
+        budgets: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+        for status in self._exchange.budgets.status(policy, now):
+            budgets[status.scope].append(status._asdict())
+        health = await self._health.agents()
+        agents = [
+            {
+                "agent": agent.name,
+                "models": _models(agent),
+                **health[agent.name],
+                "fallbacks": fallbacks[agent.name],
+                "since_start": {arm: _Sums(series[agent.name, arm]).as_json() for arm in _ARMS},
+                "budgets": budgets[agent.name],
+            }
+            async for agent in in_slices(policy.agents.values())
+            if agent.name in health  # not so where the policy has changed meanwhile
+        ]
         rejection = self._store.rejection
         return {
             "now": now,
@@ -94,30 +117,9 @@ class DashboardState:
             "in_flight": self._seen.in_flight(),
             "window": WINDOW,
             "steps": steps,
-            "budgets": [budget for budget in budgets if budget["scope"] == "all"],
-            "agents": [
-                {
-                    "agent": agent.name,
-                    "models": _models(agent),
-                    **health[agent.name],
-                    "fallbacks": fallbacks[agent.name],
-                    "since_start": {arm: sums[agent.name, arm].as_json() for arm in _ARMS},
-                    "budgets": [budget for budget in budgets if budget["scope"] == agent.name],
-                }
-                for agent in policy.agents.values()
-            ],
+            "budgets": budgets["all"],
+            "agents": agents,
         }
-
-    def _sums(self) -> defaultdict[tuple[str, str], _Sums]:
-        found: defaultdict[tuple[str, str], _Sums] = defaultdict(_Sums)
-        for (agent, variant, _), series in self._seen.metrics.series():
-            sums = found[agent, variant]
-            sums.ok += series.successes
-            sums.requests += series.successes + sum(series.outcomes.values())
-            sums.cost += series.cost
-            for total, part in ((sums.latency, series.latency), (sums.ttft, series.ttft)):
-                total.counts = [one + more for one, more in zip(total.counts, part.counts, strict=True)]
-        return found
 
 
 def told_of(report: bytes) -> dict[str, Any]:

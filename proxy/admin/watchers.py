@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
@@ -13,6 +14,7 @@ from proxy.wire.errors import ErrorAnswer
 log = logging.getLogger("splitlane.dashboard")
 
 EVERY = 2.0  # seconds between two looks
+REST = 20.0  # … and of what one takes: with thousands of agents, requests come first
 MOST_WATCHERS = 32
 # Seconds that a watcher may leave what was sent unread.  What it misses meanwhile is not sent later.
 STALLED = 10.0
@@ -24,8 +26,8 @@ _NO_EVENTS = ErrorAnswer(406, "invalid_request_error", "events_only", "this is a
 class Watchers:
     """Those who look at one process; the event loop's."""
 
-    def __init__(self, look: Callable[[], None]) -> None:
-        """`look` is called every `EVERY` seconds while somebody is there, and publishes."""
+    def __init__(self, look: Callable[[], Awaitable[None]]) -> None:
+        """`look` is called every `EVERY` seconds, or less often, while somebody is there, and publishes."""
         self._look = look
         self._events: dict[bytes, tuple[int, bytes]] = {}  # the latest of each kind, numbered
         self._number = 0
@@ -99,12 +101,14 @@ class Watchers:
 
     async def _go_on_looking(self) -> None:
         while True:
+            began = time.monotonic()
             try:
-                self._look()
+                await self._look()
             except Exception:
                 log.exception("the dashboard cannot be brought up to date")
+            took = time.monotonic() - began
             try:
-                async with asyncio.timeout(EVERY):
+                async with asyncio.timeout(max(EVERY, REST * took)):
                     await self._wake.wait()
             except TimeoutError:
                 pass

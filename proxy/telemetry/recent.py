@@ -66,7 +66,10 @@ class Recent:
         found = {}
         for key, (requests, failed, rescued, latencies) in self._totals().items():
             old = before.get(key, none)
-            recent = [max(0, now - then) for now, then in zip(latencies, old[3], strict=True)]
+            if latencies == old[3]:
+                recent = none[3]
+            else:
+                recent = [max(0, now - then) for now, then in zip(latencies, old[3], strict=True)]
             found[key] = Outcomes(
                 max(0, requests - old[0]), max(0, failed - old[1]), max(0, rescued - old[2]), quantile(recent, 0.95)
             )
@@ -75,14 +78,15 @@ class Recent:
     def _totals(self) -> _Totals:
         totals: _Totals = {}
         for (agent, variant, _), series in self._metrics.series():
-            requests, failed, rescued, latencies = totals.get((agent, variant), (0, 0, 0, [0] * _BINS))
             counts = series.latency.counts
-            totals[agent, variant] = (
-                requests + sum(counts),
-                failed + sum(count for reason, count in series.errors.items() if reason not in _SPARED),
-                rescued,
-                [one + more for one, more in zip(latencies, counts, strict=True)],
-            )
+            requests = sum(counts)
+            failed = sum(count for reason, count in series.errors.items() if reason not in _SPARED)
+            other = totals.get((agent, variant))
+            if other is None:
+                totals[agent, variant] = (requests, failed, 0, counts.copy())
+            else:
+                both = [one + more for one, more in zip(other[3], counts, strict=True)]
+                totals[agent, variant] = (other[0] + requests, other[1] + failed, 0, both)
         for (agent, reason), count in self._metrics.fallbacks():
             key = (agent, Variant.FINETUNED.value)
             if reason not in _UNTRIED and key in totals:

@@ -48,8 +48,8 @@ class Proxy:
         """An admin answer's body; raises BenchError where it is not 200."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.admin)
         try:
-            head = f"{method} {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {TOKEN}\r\nConnection: close\r\n\r\n"
-            writer.write(head.encode())
+            head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"
+            writer.write(head.encode() + b"Connection: close\r\n\r\n")
             answer = await reader.read()
         finally:
             writer.close()

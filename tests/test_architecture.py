@@ -63,6 +63,7 @@ COVERED_BY = {
     "listener.listener": "integration/test_connections.py",
     "listener.process": "cli/test_serve.py",
     "listener.peers": "integration/test_trusted_peers.py",
+    "listener.policy_metrics": "integration/test_reload.py",
     "listener.request": "integration/test_framing.py",
     "listener.service": "integration/test_drain.py",
     "upstream.connect": "integration/upstream_client/test_names.py",

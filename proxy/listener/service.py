@@ -29,6 +29,7 @@ from proxy.listener.daily import DailyReport
 from proxy.listener.export import Export
 from proxy.listener.listener import Listener
 from proxy.listener.peers import Peers
+from proxy.listener.policy_metrics import policy_metrics
 from proxy.listener.rollout_metrics import rollout_metrics
 from proxy.outbox import Outbox
 from proxy.policy.load import LoadedPolicy
@@ -376,21 +377,11 @@ class Service:
         yield from self.alarms.collect()
         yield from self.ledger.collect()
         yield from rollout_metrics(self.ledger.standing, policy)
-        info = GaugeMetricFamily("splitlane_policy_info", "The active policy.", labels=["hash"])
-        info.add_metric([policy.hash], 1)
-        yield info
+        yield from policy_metrics(self.store)
         yield from budget_metrics(exchange.budgets, policy, time.time())
         yield from shadow_metrics(exchange.shadow)
         yield from self.probes.collect()
         yield from self.export.collect()
-        store = self.store
-        rejected = "1: the policy's files, as they are now, cannot be used."
-        yield gauge("splitlane_policy_rejected", rejected, store.rejection is not None)
-        yield gauge("splitlane_policy_loaded_timestamp_seconds", "When the policy was loaded.", store.loaded_at)
-        yield CounterMetricFamily("splitlane_policy_reloads", "Policies that replaced another.", value=store.reloads)
-        yield CounterMetricFamily(
-            "splitlane_policy_reload_failures", "Policy files that could not be used.", value=store.failures
-        )
         yield CounterMetricFamily(
             "splitlane_log_dropped", "Log lines that nobody took from standard error in time.", value=log_lines.dropped
         )

@@ -12,6 +12,7 @@ import pytest
 
 from proxy.admin import dashboard, reporter, watchers
 from proxy.admin.dashboard_state import DashboardState
+from proxy.admin.health import SLICE, in_slices
 from proxy.policy.snapshot import Policy
 from proxy.stub import Stub
 from tests.integration.asking import ask, chat
@@ -82,9 +83,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     looks: list[float] = []
     live = DashboardState.live
 
-    def counted(state: DashboardState) -> dict[str, Any]:
+    async def counted(state: DashboardState) -> dict[str, Any]:
         looks.append(asyncio.get_running_loop().time())
-        return live(state)
+        return await live(state)
 
     monkeypatch.setattr(watchers, "EVERY", 0.01)
     monkeypatch.setattr(DashboardState, "live", counted)
@@ -120,6 +121,23 @@ async def test_page_and_what_it_loads_are_for_this_site_alone(path: str) -> None
     assert not re.findall(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b", text)
     if path == "/":
         assert not re.findall(r"<script(?![^>]* src=)|<style|\sstyle=|\son\w+=", text), "nothing is inline"
+
+
+async def test_many_agents_are_looked_at_between_requests() -> None:
+    agent = {"fine_tuned": "ft:m", "fallback": "m"}
+    agents = policy_of(NOBODY, agents={f"agent_{number}": agent for number in range(4 * SLICE)}).agents
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(others())
+    assert [each async for each in in_slices(agents.values())] == list(agents.values())
+    task.cancel()
+    assert turns >= 4
 
 
 @pytest.mark.parametrize("name", ["nothing.js", "..%2Fdashboard.py", "%2e%2e%2fdashboard.py"])

@@ -1,6 +1,7 @@
 """Who is let in when there is a crowd: agents get equal parts, and a loop that stays late lets nobody in."""
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, cast
 
@@ -43,7 +44,7 @@ class Proxy:
         if call.crowding:
             self.crowd.left(call)
 
-    def turn_over(self, agents: str, times: int = 400) -> Counter[str]:
+    def turn_over(self, agents: Iterable[str], times: int = 400) -> Counter[str]:
         """Requests end, oldest first, while all of `agents` press; how many each holds then."""
         for _ in range(times):
             for agent in agents:
@@ -80,7 +81,7 @@ def test_only_agent_of_a_policy_may_hold_everything_and_strangers_may_not(
     policy: Policy, agent: str, most: int
 ) -> None:
     proxy = Proxy(policy)
-    assert proxy.turn_over(agent) == {agent: most - 1}
+    assert proxy.turn_over([agent]) == {agent: most - 1}
 
 
 def test_share_of_all_is_no_limit() -> None:

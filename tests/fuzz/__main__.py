@@ -6,6 +6,7 @@ python -m tests.fuzz keep TARGET FILE                 make a failing input small
 """
 
 import argparse
+import logging
 import re
 import subprocess
 import sys
@@ -35,6 +36,7 @@ def main(arguments: list[str]) -> int:
     explore.add_argument("target", choices=TARGETS)
     explore.add_argument("options", nargs=argparse.REMAINDER)
     asked = parser.parse_args(arguments)
+    logging.getLogger("splitlane").setLevel(logging.CRITICAL)
     match asked.command:
         case "run":
             failed = [name for name in asked.targets or TARGETS if not _search(name, asked.seconds)]

@@ -3,6 +3,7 @@
 An input that fails here is kept by `python -m tests.fuzz keep TARGET FILE`, and tried again by `… replay TARGET FILE`.
 """
 
+import logging
 import time
 from itertools import islice
 from random import Random
@@ -16,6 +17,12 @@ INPUTS = [pytest.param(name, data, id=f"{name}/{file}") for name, file, data in 
 # New inputs for each target: so many, or as many as go into that time.  They are the same everywhere.
 INPUTS_TRIED = 3000
 SECONDS = 0.3
+
+
+@pytest.fixture(autouse=True)
+def silence() -> None:
+    """What is refused is not logged here; every test's end gives the log its level back."""
+    logging.getLogger("splitlane").setLevel(logging.CRITICAL)
 
 
 @pytest.mark.parametrize(("name", "data"), INPUTS)

@@ -4,7 +4,6 @@ Laws: no error but `PolicyError`; each problem is one line and tells no secret; 
 without its secrets, and does not differ from itself.
 """
 
-import logging
 from pathlib import Path
 
 from proxy.policy.diff import diff_policies
@@ -27,8 +26,6 @@ TOKENS = (
 SECRET = "zq9secret"
 _ENV = {"KEY": SECRET, "URL": f"https://user:{SECRET}@db/x"}
 _PATH = Path("/nowhere/fuzzed.yaml")  # what it extends is not there either
-
-logging.getLogger("splitlane").setLevel(logging.CRITICAL)
 
 
 def check(data: bytes) -> None:

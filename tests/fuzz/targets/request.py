@@ -6,7 +6,6 @@ framed nothing is served; a connection that is over leaves no task and no timer.
 """
 
 import asyncio
-import logging
 from typing import Any, NamedTuple
 
 import httptools
@@ -35,7 +34,6 @@ MOST_PIECES = 200
 TURNS = 4  # of the loop, in which all that can happen has happened
 
 _LOOP = asyncio.new_event_loop()
-logging.getLogger("splitlane.listener").setLevel(logging.CRITICAL)
 
 
 class Served(NamedTuple):
@@ -123,14 +121,14 @@ async def _converse(pieces: list[bytes]) -> _Lane:
     connection = ClientConnection(lane.listener)
     transport = _Transport(connection)
     connection.connection_made(transport)
+    task = connection._task
+    assert task is not None
     for piece in pieces:
         if transport.is_closing():
             break
         connection.data_received(piece)
         await _turns()
     await _turns()
-    task = connection._task
-    assert task is not None
     if not transport.is_closing():
         connection.eof_received()
         transport.close()  # as a real one does, where the protocol does not ask it to stay open

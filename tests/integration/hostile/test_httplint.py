@@ -101,7 +101,6 @@ KNOWN = {
         "answer",
         "DATE_CLOCKLESS",
     ): "the upstream's stream has none here, and a proxy need add none that it does not store",
-    ("admin", "FRESHNESS_HEURISTIC"): "without a Last-Modified a cache has nothing to guess from",
 }
 
 

@@ -1,5 +1,6 @@
 """Stores that any test may ask for: a SQLite file, and a database on a real PostgreSQL server."""
 
+import gc
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +8,12 @@ from pathlib import Path
 import pytest
 
 from tests.support.postgres import PostgresServer
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of collected tests are no garbage, and every look for some would go through all of them."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

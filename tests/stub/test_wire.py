@@ -85,7 +85,7 @@ async def test_http_1_0_and_connection_close_end_the_connection() -> None:
     async with Stub() as stub:
         for raw in (
             ask(STREAM).replace(b"HTTP/1.1", b"HTTP/1.0"),
-            ask().replace(b"Host: stub", b"Connection: close"),
+            ask().replace(b"Host: localhost", b"Connection: close"),
         ):
             async with connect(stub) as client:
                 await client.send(raw)

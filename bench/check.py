@@ -13,7 +13,7 @@ import sys
 
 from bench.contenders import CONTENDERS, YARDSTICK, chosen
 from bench.fleet import find_tools
-from bench.instructions import counts, interpreter
+from bench.instructions import counts
 from bench.json_case import interleaved
 from bench.plan import HERE, BenchError, Cores, Plan
 from bench.report import progress
@@ -60,7 +60,7 @@ def run(*, record: bool) -> int:
     """Measure, then compare or record."""
     find_tools("nginx", "wrk", "taskset", "valgrind")
     progress("counting instructions")
-    found, here = counts(), interpreter()
+    found, here = counts()
     seen = ratios()
     if record:
         floor = round(ROOM * statistics.median(seen), 3)

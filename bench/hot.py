@@ -14,6 +14,7 @@ import httptools
 import yaml
 
 from bench.features import BUDGETS
+from proxy import is_compiled
 from proxy.budget.budgets import Budgets
 from proxy.exchange.classify import judge
 from proxy.exchange.request import request_head
@@ -135,7 +136,7 @@ def _policy() -> Policy:
 
 def main() -> None:
     functions = hot()
-    print("\n".join(functions), flush=True)
+    print(is_compiled(), *functions, sep="\n", flush=True)
     gc.disable()
     for function in functions.values():
         for _ in range(WARM):

@@ -11,18 +11,25 @@ import subprocess
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 from bench.fleet import find_tools
 from bench.hot import CALLS
 from bench.plan import BenchError, own_program
-from proxy import is_compiled
 
 TAKES_AT_MOST = 600.0  # seconds; twenty on an idle core
 _TOTALS = re.compile(r"^totals: (\d+)", re.MULTILINE)
 
 
-def counts() -> dict[str, int]:
-    """Instructions of one call of each function, the loop around it taken off.  Raises BenchError."""
+class Counts(NamedTuple):
+    """Instructions of one call of each function, and what they depend on beside the code."""
+
+    functions: dict[str, int]
+    interpreter: dict[str, object]
+
+
+def counts() -> Counts:
+    """Count, and take the loop around the calls off.  Raises BenchError."""
     valgrind = find_tools("valgrind")["valgrind"]
     with TemporaryDirectory() as folder:
         out = Path(folder, "counts")
@@ -30,16 +37,19 @@ def counts() -> dict[str, int]:
         try:
             run = subprocess.run(
                 [*command, *own_program("hot")],
-                capture_output=True, text=True, check=False, timeout=TAKES_AT_MOST, env={"PYTHONHASHSEED": "0"},
+                capture_output=True, text=True, check=False, timeout=TAKES_AT_MOST, cwd=folder,
+                env={"PYTHONHASHSEED": "0", "PYTHONSAFEPATH": "1"},
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             raise BenchError(f"counting took longer than {TAKES_AT_MOST:.0f} s") from None
         if run.returncode != 0:
             raise BenchError(f"counting failed:\n{run.stderr[-2000:]}")
-        names = run.stdout.splitlines()
+        compiled, *names = run.stdout.splitlines()
         # The first dump ends at the first mark; from then on one between a function's marks, one between two functions.
         between = [_total(Path(f"{out}.{2 * number + 2}")) for number in range(len(names))]
-    return {name: round((total - between[0]) / CALLS) for name, total in zip(names[1:], between[1:], strict=True)}
+    per_call = {name: round((total - between[0]) / CALLS) for name, total in zip(names[1:], between[1:], strict=True)}
+    interpreter = {"python": platform.python_version(), "machine": platform.machine(), "compiled": compiled == "True"}
+    return Counts(per_call, interpreter)
 
 
 def _total(dump: Path) -> int:
@@ -52,15 +62,6 @@ def _total(dump: Path) -> int:
     return int(found[1])
 
 
-def interpreter() -> dict[str, object]:
-    """What counts depend on, beside the code."""
-    return {
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "compiled": is_compiled(),
-    }
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="for a machine")
@@ -71,9 +72,9 @@ def main() -> int:
         print(f"bench: {error}", file=sys.stderr)
         return error.exit_code
     if arguments.json:
-        print(json.dumps({**interpreter(), "instructions": found}, indent=1))
+        print(json.dumps({**found.interpreter, "instructions": found.functions}, indent=1))
     else:
-        for name, count in found.items():
+        for name, count in found.functions.items():
             print(f"{count:>8,}  {name}")
     return 0
 

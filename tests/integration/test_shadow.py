@@ -435,7 +435,7 @@ async def test_copies_are_in_no_metric_of_requests() -> None:
                 await ask_baseline(lane)
                 await settled(lane, number + 1)
             async with RawClient(lane.service.admin.host, lane.service.admin.port) as client:
-                await client.send(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n")
+                await client.send(request("GET", "/metrics"))
                 lines = (await client.read_response()).body.decode().splitlines()
     requests = [line for line in lines if line.startswith(("model_requests_total", "splitlane_assignments_total"))]
     assert {line.rpartition(" ")[2] for line in requests} == {"3.0"}

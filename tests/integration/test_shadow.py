@@ -16,7 +16,7 @@ from tests.integration.asking import ANSWER, ask, chat, chat_body
 from tests.integration.streaming import DONE, MORE, ROLE, STREAM_HEAD, TEXT
 from tests.support.budgets import PRICES, status_of
 from tests.support.lane import BASELINE, BASELINE_USER, FINETUNED, FINETUNED_USER, Lane, eventually, policy_of, running
-from tests.support.raw_client import RawClient, RawResponse
+from tests.support.raw_client import RawClient, RawResponse, request
 from tests.support.raw_upstream import (
     Action,
     Close,

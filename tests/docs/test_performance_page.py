@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from bench.check import FLOORS
 from bench.page import PAGE, PRICE, generated, newest, written
 from bench.picture import words
 from bench.plan import RESULTS
@@ -22,6 +23,12 @@ def test_generated_parts_are_what_the_results_say() -> None:
 
 def test_measured_figures_stand_in_generated_parts_only() -> None:
     assert MEASURED.findall(GENERATED.sub("", PAGE.read_text())) == []
+
+
+def test_instructions_on_the_page_are_the_recorded_ones() -> None:
+    page = PAGE.read_text()
+    for name, count in json.loads(FLOORS.read_text())["instructions"].items():
+        assert f"| {name} | {count:,} |" in page
 
 
 @pytest.mark.parametrize("case", ["json", "sse", "sse-1000", "memory"])

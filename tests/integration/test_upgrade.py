@@ -5,6 +5,8 @@ import re
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 from proxy.ledger.open import open_database
 from proxy.stub import Stub, StubConfig
 from tests.integration.asking import chat
@@ -12,6 +14,7 @@ from tests.support.lane import eventually
 from tests.support.served import Served, serving, write_policy
 
 
+@pytest.mark.alone  # two processes under load, and their writers
 async def test_upgrade_under_load_fails_no_request_and_loses_no_record_untold(tmp_path: Path) -> None:
     """Half of the clients come anew for every request, half stay for as long as they may.
 

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 import yaml
 
 from bench.chat import USERS, Answered, chat, open_loop, pinned
-from bench.contenders import Contender
+from bench.contenders import Contender, ours
 from bench.everything import SECTIONS, settle, sweep
 from bench.fleet import Fleet, Process
 from bench.lifetime_case import Memory
@@ -57,18 +57,9 @@ def _agents(number: int) -> dict[str, object]:
 
 
 def _contender(place: int, number: int) -> Contender:
-    data, admin = 9280 + place, 9290 + place
     name = f"agents-{number}"
     store = {"url": f"sqlite:///{RUN / name}.db"}
-    listen = ("--listen", f"127.0.0.1:{data}", "--admin", f"127.0.0.1:{admin}")
-    return Contender(
-        name,
-        port=data,
-        sse_port=data,
-        ready=f"http://127.0.0.1:{admin}/readyz",
-        argv=("{python}", "-m", "proxy", "serve", "--policy", "{policy}", *listen),
-        sections={**SECTIONS, "store": store, "agents": _agents(number)},
-    )
+    return ours(name, 9280 + place, 9290 + place, {**SECTIONS, "store": store, "agents": _agents(number)})
 
 
 NUMBERS = {f"agents-{number}": number for number in (5, 500, 5000)}

@@ -171,6 +171,24 @@ CONTENDERS = (
 )
 
 
+PROGRAM = ("{python}", "-m", "proxy")
+
+
+def ours(
+    name: str, data: int, admin: int, sections: Mapping[str, object], program: Sequence[str] = PROGRAM
+) -> Contender:
+    """Splitlane on two ports, with a policy of its own."""
+    listen = ("--listen", f"127.0.0.1:{data}", "--admin", f"127.0.0.1:{admin}")
+    return Contender(
+        name,
+        port=data,
+        sse_port=data,
+        ready=f"http://127.0.0.1:{admin}/readyz",
+        argv=(*program, "serve", "--policy", "{policy}", *listen),
+        sections=sections,
+    )
+
+
 def chosen(
     names: Iterable[str], commands: Iterable[str], among: Sequence[Contender], yardstick: str
 ) -> tuple[Contender, ...]:

@@ -7,7 +7,7 @@ own, whose fine-tunes fail that way; the upstream, its answers and everything el
 import statistics
 from dataclasses import asdict, dataclass
 
-from bench.contenders import UPSTREAM, Contender
+from bench.contenders import UPSTREAM, Contender, ours
 from bench.everything import SECTIONS, metric, settle, sweep
 from bench.fleet import Fleet, Process
 from bench.lineup import POLICY, start_contender, start_json_upstream
@@ -38,7 +38,6 @@ COLUMNS = (
 
 
 def _contender(number: int, name: str, kind: str) -> Contender:
-    data, admin = 9260 + number, 9270 + number
     agents = ("qa_agent", "content_agent", "legal_agent", "support_agent", "analyst_agent")
     sections = {
         **SECTIONS,
@@ -51,15 +50,7 @@ def _contender(number: int, name: str, kind: str) -> Contender:
         "rollout": {"brake": {"enabled": False}},
         "fallback": {"breaker": {"failures": 1_000_000}},
     }
-    listen = ("--listen", f"127.0.0.1:{data}", "--admin", f"127.0.0.1:{admin}")
-    return Contender(
-        name,
-        port=data,
-        sse_port=data,
-        ready=f"http://127.0.0.1:{admin}/readyz",
-        argv=("{python}", "-m", "proxy", "serve", "--policy", "{policy}", *listen),
-        sections=sections,
-    )
+    return ours(name, 9260 + number, 9270 + number, sections)
 
 
 CONTENDERS = tuple(_contender(number, *kind) for number, kind in enumerate(KINDS.items()))

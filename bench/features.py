@@ -6,7 +6,7 @@ is started by `no_metrics.py`, and its requests are counted by nobody.
 
 import statistics
 
-from bench.contenders import UPSTREAM, Contender
+from bench.contenders import PROGRAM, UPSTREAM, Contender, ours
 from bench.json_case import Round, interleaved, row, settings
 from bench.plan import RUN, Plan, own_program
 from bench.report import Column, Outcome
@@ -61,17 +61,8 @@ FEATURES: dict[str, dict[str, object]] = {
 
 
 def _contender(number: int, name: str, sections: dict[str, object]) -> Contender:
-    data, admin = 9220 + number, 9240 + number
-    program = own_program("no_metrics") if name == "no-metrics" else ["{python}", "-m", "proxy"]
-    listen = ("--listen", f"127.0.0.1:{data}", "--admin", f"127.0.0.1:{admin}")
-    return Contender(
-        name,
-        port=data,
-        sse_port=data,
-        ready=f"http://127.0.0.1:{admin}/readyz",
-        argv=(*program, "serve", "--policy", "{policy}", *listen),
-        sections=sections,
-    )
+    program = own_program("no_metrics") if name == "no-metrics" else PROGRAM
+    return ours(name, 9220 + number, 9240 + number, sections, program)
 
 
 CONTENDERS = tuple(_contender(number, *feature) for number, feature in enumerate(FEATURES.items()))

@@ -10,10 +10,18 @@ import pytest
 from tests.support.postgres import PostgresServer
 
 
-def pytest_collection_finish() -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--second-look", type=int, metavar="N", help="with --last-failed: refuse more than N tests")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
     """Thousands of collected tests are no garbage, and every look for some would go through all of them."""
     gc.collect()
     gc.freeze()
+    if most := session.config.getoption("second_look"):
+        print(f"SECOND LOOK, alone, at what just failed: {[item.nodeid for item in session.items]}")
+        if not 0 < len(session.items) <= most:
+            pytest.exit(f"a busy machine fails one to {most} tests: these are no accident", returncode=1)
 
 
 @pytest.fixture(autouse=True)

@@ -63,7 +63,7 @@ async def test_baseline_is_retried_once_by_default() -> None:
     assert [attempt.model for attempt in record.attempts] == [FINETUNED, BASELINE, BASELINE]
 
 
-TIMES = {"first_byte": "5s", "first_content": "5s", "idle": "5s", "total": "300ms"}
+TIMES = {"first_byte": "5s", "first_content": "5s", "idle": "5s", "total": "1s"}
 
 
 @both_bodies
@@ -77,13 +77,13 @@ async def test_total_deadline_ends_silence_of_the_fine_tune(body: bytes) -> None
         assert calls_by_model(stub) == {FINETUNED: 1}
     assert answer.status == 504
     assert json.loads(answer.body)["error"]["code"] == "total_timeout"
-    assert 0.28 <= took < 0.3 + SLACK
+    assert 0.98 <= took < 1 + SLACK
 
 
 @both_bodies
 async def test_total_deadline_is_one_for_both_attempts(body: bytes) -> None:
     """ACCEPTANCE 15: the baseline gets what the fine-tune left, not a deadline of its own."""
-    times = {**TIMES, "first_byte": "200ms"}
+    times = {**TIMES, "first_byte": "600ms"}
     async with Stub(StubConfig(faults={"ft:*": "silence", "*": "slow=3"})) as stub:
         policy = policy_of(stub.url, upstreams={"up": {"timeouts": times}})
         async with running(policy) as lane:
@@ -93,7 +93,7 @@ async def test_total_deadline_is_one_for_both_attempts(body: bytes) -> None:
         assert calls_by_model(stub) == {FINETUNED: 1, BASELINE: 1}
     assert answer.status == 504
     assert json.loads(answer.body)["error"]["code"] == "total_timeout"
-    assert 0.28 <= took < 0.3 + SLACK
+    assert 0.98 <= took < 1 + SLACK
 
 
 async def test_total_deadline_leaves_no_time_for_a_retry() -> None:

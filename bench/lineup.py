@@ -90,7 +90,7 @@ def policy_for(contender: Contender, streams: int) -> Path:
         return POLICY
     policy = yaml.safe_load(POLICY.read_text())
     if streams > DEFAULT_STREAMS:
-        room = streams + 100
+        room = 2 * streams  # one agent of several gets no more than `agent_share` of it
         for upstream in policy["upstreams"].values():
             upstream["pool"] = {"max_connections": room}
         policy["limits"] = {"max_in_flight": room}

@@ -9,11 +9,10 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Iterable
+from importlib import import_module
 from pathlib import Path
 
-from watchfiles import awatch
-
-from proxy.tasks import spawn
+from proxy.tasks import blocking, spawn
 
 log = logging.getLogger("splitlane.policy")
 
@@ -58,6 +57,8 @@ class FolderWatch:
             self._watching = None
 
     async def _watch(self, folders: frozenset[Path]) -> None:
+        # Not before it is needed: it takes a twentieth of a start.
+        awatch = (await blocking(lambda: import_module("watchfiles"), "import")).awatch
         events = awatch(*folders, watch_filter=None, recursive=False, debounce=2 * GATHER, step=GATHER)
         try:
             async with contextlib.aclosing(events):

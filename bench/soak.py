@@ -279,11 +279,12 @@ async def _measure(
     if code := await proxy.end():
         raise BenchError(f"the proxy ended with {code}: {proxy.log.decode(errors='replace')[-2000:]}")
     problems = broken_laws(samples, base, end, sums, outcomes, store.rows() - already)
-    return _outcome(seconds, rate, samples, base, end, sums, outcomes), problems
+    case = "soak-postgresql" if options.postgres else "soak"
+    return _outcome(case, seconds, rate, samples, base, end, sums, outcomes), problems
 
 
 def _outcome(
-    seconds: float, rate: float, samples: list[Sample], base: Sample, end: Sample, sums: Sums, outcomes: int
+    case: str, seconds: float, rate: float, samples: list[Sample], base: Sample, end: Sample, sums: Sums, outcomes: int
 ) -> Outcome:
     shown = [base, *samples[:: max(1, len(samples) // 20)], end]
     rows: list[dict[str, object]] = [
@@ -299,7 +300,7 @@ def _outcome(
         else f"memory grows by {grown.value:.2f} ± {grown.half:.2f} MiB an hour (95 %)",
     ]
     settings = {"seconds": round(seconds), "requests_per_second": round(rate)}
-    return Outcome("soak", settings, COLUMNS, rows, notes)
+    return Outcome(case, settings, COLUMNS, rows, notes)
 
 
 def _row(each: Sample) -> tuple[object, ...]:

@@ -17,12 +17,12 @@ $(VENV)/.ready: pyproject.toml
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	touch $@
 
-# The wheel, and besides it what the other environment has: behind it on the path.
+# The wheel; behind it on the path this folder, for bench and tests, and what the other environment has.
 PACKAGES := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 $(COMPILED)/.ready: $(VENV)/.ready $(PACKAGED)
 	$(PYTHON) -m venv $(COMPILED)
 	$(COMPILED)/bin/pip install --quiet --disable-pip-version-check --no-deps .
-	$(BIN)/python $(PACKAGES) > "$$($(COMPILED)/bin/python $(PACKAGES))/behind.pth"
+	(pwd; $(BIN)/python $(PACKAGES)) > "$$($(COMPILED)/bin/python $(PACKAGES))/behind.pth"
 	touch $@
 
 demo: $(VENV)/.ready

@@ -86,7 +86,7 @@ def policy(url: str, store: str, percentage: float) -> str:
             "ab_testing": {"enabled": True, "rollout_percentage": percentage},
             "rollout": {"brake": {"enabled": False}},  # or the faults would be over after a minute
             "fallback": {"breaker": {"failures": 50}},
-            "store": {"url": store},
+            "store": {"url": store, "unit_key": "one-key-for-all-proxies-of-a-server"},
             "prices": {"*": {"input": 0.1, "output": 0.2}},
         }
     )

@@ -9,8 +9,9 @@ from bench.soak import arguments, soak
 from bench.soak_laws import FLAT, Sample, Sums, broken_laws, growth
 
 
-async def test_few_seconds_of_everything_break_no_law() -> None:
-    options = arguments().parse_args(["--seconds", "3", "--rate", "40"])
+@pytest.mark.parametrize("store", [[], ["--postgres"]], ids=["sqlite", "postgresql"])
+async def test_few_seconds_of_everything_break_no_law(store: list[str]) -> None:
+    options = arguments().parse_args(["--seconds", "3", "--rate", "40", *store])
     assert isinstance(options, argparse.Namespace)
     outcome, problems = await soak(options, options.seconds)
     assert problems == []

@@ -126,7 +126,7 @@ def told_of(report: bytes) -> dict[str, Any]:
     """What is shown of a report as JSON; of a store without verdicts, which is of an older version, no verdict."""
     found = orjson.loads(report)
     return {
-        "since": found["since"],
+        "generated_at": found["generated_at"],
         "agents": {
             each["agent"]: {
                 "verdict": each.get("verdict"),

@@ -22,7 +22,7 @@ from tests.support.raw_client import RawClient, RawResponse, request
 NOBODY = "http://127.0.0.1:1"
 EVENTS = [("Accept", "text/event-stream")]
 REPORT: dict[str, Any] = {
-    "since": "2026-11-26T00:00:00Z",
+    "generated_at": "2026-11-26T00:00:00Z",
     "agents": [
         {
             "agent": "qa_agent",

@@ -192,6 +192,7 @@ def test_page_shows_every_agent_with_its_verdict_and_follows_what_is_served(page
     expect(agent(page, "odd.agent").locator(".models")).to_contain_text(HOSTILE)
     expect(agent(page).locator(".recommendation")).to_contain_text("Hold: 30 minutes more")
     expect(agent(page).locator("[aria-current=step]")).to_contain_text("50 %")
+    expect(agent(page).get_by_role("columnheader", name="Last 24 hours, as of")).to_be_visible()
     expect(agent(page).get_by_role("img", name="Success: worse by")).to_have_count(1)
     before = agent(page).locator(".now tbody tr").first.locator("td").first.inner_text()
 

@@ -65,8 +65,8 @@ export class Agent {
   }
 
   /** What the store's report says; null: nothing, or not yet. */
-  told(verdict, arms, problem) {
-    Object.assign(this, { verdict, stored: arms, problem });
+  told(verdict, arms, problem, asOf) {
+    Object.assign(this, { verdict, stored: arms, problem, asOf });
     if (this.agent) this.#render();
   }
 
@@ -104,7 +104,7 @@ export class Agent {
     put("ramp", [agent.percentage, all.steps, verdict], () => rampOf(agent, all.steps, verdict));
     put("gates", [verdict, this.problem], () => gatesOf(verdict, this.problem));
     put("now", [this.history, agent.finetuned, agent.baseline], () => nowOf(agent, this.history, all.window));
-    put("arms", [this.stored, this.stored ? 0 : agent.since_start], () => armsOf(this.stored, agent.since_start));
+    put("arms", [this.stored, this.stored ? this.asOf : agent.since_start], () => armsOf(this.stored, agent.since_start, this.asOf));
     put("safety", [agent.breaker, agent.brake, agent.budgets, verdict?.health], () => safetyOf(agent, verdict));
     put("fallbacks", [agent.fallbacks, this.stored], () => fallbacksOf(agent.fallbacks, this.stored));
     put("decisions", verdict?.decisions, () => decisionsOf(verdict));
@@ -227,7 +227,7 @@ function nowOf(agent, history, window) {
   ];
 }
 
-function armsOf(stored, sinceStart) {
+function armsOf(stored, sinceStart, asOf) {
   const arms = stored ?? sinceStart;
   const at = (field, part) => (arm) => seconds(arm?.[field]?.[part]);
   const rows = [
@@ -239,7 +239,7 @@ function armsOf(stored, sinceStart) {
     ["First token p50", at("ttft_seconds", "p50")], ["First token p95", at("ttft_seconds", "p95")],
     ["Cost of 1000", (arm) => thousand(arm?.cost_usd_per_request)],
   ];
-  const title = stored ? "Last 24 hours" : "This proxy, since its start";
+  const title = stored ? ["Last 24 hours, as of ", moment(asOf)] : "This proxy, since its start";
   return table([title, "Fine-tuned", "Baseline"],
     rows.map(([name, value]) => row(name, value(arms.finetuned), value(arms.baseline))));
 }

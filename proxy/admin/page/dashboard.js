@@ -58,7 +58,7 @@ function notes(live) {
 function tell(agent) {
   const { verdict = null, arms = null } = verdicts.agents?.[agent.name] ?? {};
   const problem = verdicts.problem ?? (verdicts.agents && !verdict ? "the report does not have this agent yet" : null);
-  agent.told(verdict, arms?.finetuned || arms?.baseline ? arms : null, problem);
+  agent.told(verdict, arms?.finetuned || arms?.baseline ? arms : null, problem, verdicts.generated_at);
 }
 
 function listen() {

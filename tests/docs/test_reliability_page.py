@@ -4,6 +4,8 @@ import json
 import re
 from typing import Any
 
+import pytest
+
 from bench.plan import RESULTS
 from tests.docs.pages import ROOT, bare, rows, section, text_of
 
@@ -31,10 +33,11 @@ def test_figures_of_overload_are_those_of_the_latest_run() -> None:
     assert f"{said}: {settings['capacity']} a second." in section(PAGE, "Overload")
 
 
-def test_figures_of_the_soak_are_those_of_the_latest_run() -> None:
-    result = latest("soak")
+@pytest.mark.parametrize(("case", "column"), [("soak", 1), ("soak-postgresql", 2)])
+def test_figures_of_the_soaks_are_those_of_the_latest_runs(case: str, column: int) -> None:
+    result = latest(case)
     assert result["settings"]["seconds"] >= 600
-    documented = dict(rows(section(PAGE, "Ten minutes of a bad day"), "what"))
+    documented = {cells[0]: cells[column] for cells in rows(section(PAGE, "Ten minutes, and an hour, of a bad day"), "what")}
     (answers, outcomes, events, memory) = result["notes"]
     numbers = [int(each) for each in re.findall(r"\d+", f"{answers} {outcomes} {events}")]
     slope = re.search(r"(-?[\d.]+ ± [\d.]+) MiB", memory)

@@ -37,7 +37,9 @@ def test_figures_of_overload_are_those_of_the_latest_run() -> None:
 def test_figures_of_the_soaks_are_those_of_the_latest_runs(case: str, column: int) -> None:
     result = latest(case)
     assert result["settings"]["seconds"] >= 600
-    documented = {cells[0]: cells[column] for cells in rows(section(PAGE, "Ten minutes, and an hour, of a bad day"), "what")}
+    documented = {
+        cells[0]: cells[column] for cells in rows(section(PAGE, "Ten minutes, and an hour, of a bad day"), "what")
+    }
     (answers, outcomes, events, memory) = result["notes"]
     numbers = [int(each) for each in re.findall(r"\d+", f"{answers} {outcomes} {events}")]
     slope = re.search(r"(-?[\d.]+ ± [\d.]+) MiB", memory)

@@ -281,7 +281,7 @@ def main() -> int:
                         help="the last stage alone, on the environment that runs this")  # fmt: skip
     args = parser.parse_args()
     if os.geteuid() != 0:
-        print("only root may mount: sudo, or unshare --map-auto --map-root-user --mount", file=sys.stderr)
+        print("only root may mount: sudo", file=sys.stderr)
         return 2
     if "REHEARSAL" not in os.environ:  # once more, where nobody else sees the mounts
         os.environ["REHEARSAL"] = "1"

@@ -9,7 +9,6 @@ import sys
 import tomllib
 from types import ModuleType
 
-import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -122,11 +121,11 @@ def test_labels_say_which_version_it_is_and_whose() -> None:
     assert (ROOT / page).is_file()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a read-only tree and becomes another user: only root may")
 def test_proxy_lives_in_a_read_only_tree_without_capabilities_and_ends_in_order() -> None:
     """The image's last stage, with this environment in place of the built one."""
+    as_root = [] if os.geteuid() == 0 else ["sudo", "-n"]
     done = subprocess.run(
-        [sys.executable, str(FOLDER / "rehearse.py"), "--installed"],
+        [*as_root, sys.executable, str(FOLDER / "rehearse.py"), "--installed"],
         capture_output=True, text=True, timeout=50, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

@@ -23,6 +23,7 @@ from bench import (
     lifetime_case,
     memory_case,
     sse_case,
+    storm_case,
 )
 from bench.contenders import CONTENDERS, QUICK, YARDSTICK, Contender, chosen
 from bench.fleet import find_tools
@@ -41,12 +42,13 @@ CASES: dict[str, Callable[[Plan], Outcome]] = {
     "faults": faults_case.run,
     "lifetime": lifetime_case.run,
     "agents": agents_case.run,
+    "storm": storm_case.run,
     "features": features.run,
 }
 ALL = tuple(name for name in CASES if name != "features")  # which is Splitlane beside itself, and takes long
 QUICK_CASES = ("json", "sse", "memory")
 ROUNDS = {"json": 7, "sse": 5, "sse-1000": 3, "memory": 1}
-ROUNDS |= {"latency": 7, "growth": 5, "faults": 5, "agents": 5, "features": 11}
+ROUNDS |= {"latency": 7, "growth": 5, "faults": 5, "agents": 5, "storm": 5, "features": 11}
 ROUNDS["lifetime"] = 9  # starts
 SECONDS = {"features": 1, "agents": 2, "lifetime": 60}
 QUICK_SECONDS = {"lifetime": 6}
@@ -61,6 +63,7 @@ AMONG: dict[str, tuple[tuple[Contender, ...], str]] = {
     "lifetime": (everything.CONTENDERS, YARDSTICK),
     "faults": (faults_case.CONTENDERS, faults_case.YARDSTICK),
     "agents": (agents_case.CONTENDERS, agents_case.YARDSTICK),
+    "storm": (storm_case.CONTENDERS, storm_case.YARDSTICK),
     "features": (features.CONTENDERS, features.YARDSTICK),
 }
 

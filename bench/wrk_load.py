@@ -18,10 +18,11 @@ _MARK = "bench-result "
 class Load(NamedTuple):
     """What wrk saw."""
 
-    requests: int
+    requests: int  # that were served
     seconds: float
     p50_ms: float
     p99_ms: float
+    refused: int = 0
 
     @property
     def rps(self) -> float:
@@ -59,9 +60,14 @@ def load(
     core: int,
     extra: Mapping[str, str] | None = None,
     agents: int = 0,
+    connections: int = CONNECTIONS,
+    refusals: bool = False,
 ) -> Load:
-    """Load `port` for `seconds`, as the legal agent or as `agents` in turn; raises BenchError on any failed request."""
-    argv = [find_tools("wrk")["wrk"], "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency", f"--timeout={PATIENCE}s"]
+    """Load `port` for `seconds`, as the legal agent or as `agents` in turn.
+
+    Raises BenchError on any failed request; an answer that is an error is none where `refusals` are expected.
+    """
+    argv = [find_tools("wrk")["wrk"], "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", f"--timeout={PATIENCE}s"]
     argv += [word for header in (extra or {}).items() for word in ("-H", ": ".join(header))]
     argv += ["-s", str(HERE / "wrk" / "post.lua"), f"http://127.0.0.1:{port}{PATH}"]
     if agents:
@@ -71,8 +77,10 @@ def load(
     if len(lines) != 1:
         raise BenchError(f"wrk against {name} printed no result:\n{output}")
     result = json.loads(lines[0].removeprefix(_MARK))
+    refused = result["errors"].pop("status") if refusals else 0
     if failed := {kind: count for kind, count in result["errors"].items() if count}:
         raise BenchError(f"{name} failed {failed} of {result['requests']} requests:\n{output}")
     if not result["requests"] or not math.isfinite(result["p99_us"]):
         raise BenchError(f"{name} answered nothing:\n{output}")
-    return Load(result["requests"], result["duration_us"] / 1e6, result["p50_us"] / 1e3, result["p99_us"] / 1e3)
+    served, seconds = result["requests"] - refused, result["duration_us"] / 1e6
+    return Load(served, seconds, result["p50_us"] / 1e3, result["p99_us"] / 1e3, refused)

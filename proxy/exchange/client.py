@@ -27,6 +27,7 @@ class Client(Protocol):
     fields: Sequence[Field]
     started: bool  # whether a response has begun
     keep: bool  # whether the connection may serve another request after this one
+    crowded_out: bool  # whether there was no room for it
 
     @property
     def http_10(self) -> bool:

@@ -102,6 +102,7 @@ class Exchange:
                     reply.failure, _ = judge(reply.status, b"")
             await self._commit_and_relay(call, reply)  # 6, 7
         except Refusal as refusal:
+            client.crowded_out = refusal.failure is Failure.OVERLOAD
             _answer(call, refusal.answer, refusal.failure)
         except BudgetSpent as spent:
             _answer(call, spent.answer, Failure.BUDGET)

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from proxy.exchange.client import Client
+from proxy.listener.turnstile import Turnstile
 from proxy.outbox import Outbox
 from proxy.policy.snapshot import LimitsPolicy
 from proxy.wire.errors import ErrorAnswer, failure_answer
@@ -43,6 +44,7 @@ class Listener:
         self.loop = loop
         self.draining = False
         self.open: set[ClientConnection] = set()
+        self.turnstile = Turnstile(loop)
         self.turned_away = 0  # connections, because there were too many
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._files = soft if soft != resource.RLIM_INFINITY else 1 << 30

@@ -34,6 +34,7 @@ class ClientRequest:
     keep = True  # whether the connection may serve another request after this one
     started = False
     cut = False  # the response stays incomplete
+    crowded_out = False
     whole = False  # the body has arrived
     broken: ErrorAnswer | None = None  # why the body will never be whole
     old: bool | None = None  # whether it is HTTP/1.0; None: the parser still knows

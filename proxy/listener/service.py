@@ -333,6 +333,7 @@ class Service:
         self.metrics.lag.observe(late)
         self.exchange.crowd.look(late)
         self.exchange.flush()
+        self._listener.turnstile.turn(late + FLUSH_EVERY, self.exchange.crowd.begins - self.exchange.in_flight)
         self.ledger.send()
         self.seen.recent.look(now)
         self._flushing = self._loop.call_later(FLUSH_EVERY, self._flush, now + FLUSH_EVERY)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from bench.plan import RESULTS
+from bench.storm_case import ENOUGH
 from tests.docs.pages import ROOT, bare, rows, section, text_of
 
 PAGE = "docs/reliability.md"
@@ -31,6 +32,15 @@ def test_figures_of_overload_are_those_of_the_latest_run() -> None:
     settings = result["settings"]
     said = f"Room for {settings['max_in_flight']} requests at an upstream that takes {settings['latency_ms']} ms"
     assert f"{said}: {settings['capacity']} a second." in section(PAGE, "Overload")
+
+
+def test_figures_of_the_storm_are_those_of_the_latest_run() -> None:
+    result = json.loads(max(RESULTS.glob("*-storm.json")).read_text())
+    columns = ("factor", "served", "ratio", "refused", "p50_ms", "p99_ms")
+    forms = {key: form for key, _, form in result["columns"]}
+    documented = [tuple(cells) for cells in rows(section(PAGE, "Overload"), "connections, of room")]
+    assert documented == [tuple(forms[key].format(row[key]) for key in columns) for row in result["rows"]]
+    assert min(row["ratio"] for row in result["rows"]) >= ENOUGH
 
 
 @pytest.mark.parametrize(("case", "column"), [("soak", 1), ("soak-postgresql", 2)])

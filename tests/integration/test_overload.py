@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from proxy.listener.turnstile import TURNS
 from proxy.stub import Stub, StubConfig
 from tests.integration.asking import ask, chat, chat_body, error_of
 from tests.support.lane import BASELINE_USER, Lane, eventually, policy_of, running
@@ -108,6 +109,38 @@ async def test_admitted_requests_are_not_slowed_by_those_refused() -> None:
             if max(admitted) <= 2 * unloaded:
                 return
         pytest.fail(f"slowed from {unloaded} to {max(admitted)} s each time")
+
+
+async def test_clients_that_come_back_at_once_are_refused_so_often_a_second_and_served_when_there_is_room() -> None:
+    """A refusal costs what serving costs: who heeds no `Retry-After` must not take the processor from who is served."""
+    async with Stub(StubConfig(latency=1.0)) as stub, running(policy_of(stub.url, **limits())) as lane:
+        waiting = [asyncio.create_task(ask(lane, chat())) for _ in range(LIMIT)]
+        await eventually(lambda: len(stub.calls) == LIMIT)
+        refused: list[float] = []
+
+        async def press() -> float:
+            """Until served; when that was asked for the last time."""
+            async with RawClient(lane.host, lane.port) as client:
+                while True:
+                    await client.send(chat())
+                    answer = await client.read_response()
+                    if answer.status == 200:
+                        return time.monotonic()
+                    refused.append(time.monotonic())
+
+        pressing = [asyncio.create_task(press()) for _ in range(30 * LIMIT)]
+        await asyncio.gather(*waiting)
+        free = time.monotonic()
+        began = refused[0]
+        assert len(refused) >= 30 * LIMIT  # each was refused at once, the first time
+        again = len([each for each in refused if each < free]) - 30 * LIMIT
+        assert again <= TURNS * (free - began) * 1.2 + LIMIT
+        await eventually(lambda: any(task.done() for task in pressing), within=3.0)
+        for task in pressing:
+            task.cancel()
+        await asyncio.gather(*pressing, return_exceptions=True)
+        await lane.idle()
+        await eventually(lambda: lane.service.connections == 0)
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -27,6 +27,11 @@ from proxy.policy.store import PolicyStore
 
 log = logging.getLogger("splitlane.listener")
 
+# Seconds in which a connection that was accepted just before a handover brings its request.
+FIRST_REQUEST = 0.25
+# Seconds that a request has for its end, once the listener closes.
+END_WITHIN = 1.0
+
 
 class AdminListener:
     """Answers while it is open; the event loop's."""
@@ -93,7 +98,7 @@ class AdminListener:
                 Door(_host_of(where), exchange.policy.listen.admin_hosts, self._refusals),
             ),
             access_log=None,
-            shutdown_timeout=0.1,
+            shutdown_timeout=END_WITHIN,
         )
         await runner.setup()
         self._runner = runner
@@ -107,13 +112,17 @@ class AdminListener:
             await site.start()
 
     async def hand_over(self) -> None:
-        """Close, for somebody else to answer there: take no more, and end what was begun."""
+        """Take no more connections, for somebody else takes them, and hear those that were taken."""
         if (runner := self._runner) is not None:
             for site in list(runner.sites):
                 await site.stop()
-            if self._settled is not None:
-                await self._settled()
-            await self.close()
+            await asyncio.sleep(FIRST_REQUEST)
+
+    async def settle(self) -> None:
+        """Close when the orders that were taken are carried out."""
+        if self._settled is not None:
+            await self._settled()
+        await self.close()
 
     async def close(self) -> None:
         """Let everybody go."""

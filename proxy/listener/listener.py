@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import resource
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING
+
+from prometheus_client.core import CounterMetricFamily, Metric
 
 from proxy.exchange.client import Client
 from proxy.listener.turnstile import Turnstile
 from proxy.outbox import Outbox
 from proxy.policy.snapshot import LimitsPolicy
+from proxy.telemetry.metrics import gauge
 from proxy.wire.errors import ErrorAnswer, failure_answer
 from proxy.words import Failure
 
@@ -53,6 +56,14 @@ class Listener:
     def room(self) -> int:
         """How many connections there may be: half of what the process may open is for other things."""
         return min(self.limits().max_connections, self._files // 2)
+
+    def collect(self) -> Iterator[Metric]:
+        """The clients' connections as Prometheus sees them."""
+        yield gauge("splitlane_connections", "Clients' connections.", len(self.open))
+        yield gauge("splitlane_connections_held", "Those that were refused, and wait.", len(self.turnstile))
+        yield CounterMetricFamily(
+            "splitlane_connections_turned_away", "Connections over the limit.", value=self.turned_away
+        )
 
     def turn_away(self, transport: asyncio.Transport) -> None:
         """Answer a connection for which there is no room before it has asked, and close it."""

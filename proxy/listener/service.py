@@ -364,10 +364,7 @@ class Service:
             refused.add_metric([limit], count)
         yield refused
         yield gauge("splitlane_tasks", "Tasks of the event loop.", len(asyncio.all_tasks(self._loop)))
-        yield gauge("splitlane_connections", "Clients' connections.", len(self._listener.open))
-        yield CounterMetricFamily(
-            "splitlane_connections_turned_away", "Connections over the limit.", value=self._listener.turned_away
-        )
+        yield from self._listener.collect()
         rollout = GaugeMetricFamily("splitlane_rollout_percentage", "Share of users.", labels=["agent"])
         breaker = GaugeMetricFamily("splitlane_breaker_open", "1: the model is not called.", labels=["agent"])
         for agent in policy.agents.values():

@@ -235,7 +235,9 @@ class Worker:
             each.close()  # the servers have copies of those where this one accepts
         try:
             if delay is not None:
-                await asyncio.gather(self.service.admin_listener.hand_over(), self.service.stop(delay))
+                admin = self.service.admin_listener
+                await admin.hand_over()  # before anything says that this process drains, which the proxy does not
+                await asyncio.gather(admin.settle(), self.service.stop(delay))
             else:
                 await self.service.stop()
         finally:

@@ -14,7 +14,7 @@ import pytest
 from proxy.stub import Stub, StubConfig
 from tests.integration.asking import chat
 from tests.support.budgets import DOLLAR, PRICES
-from tests.support.crowd import ask_whoever_leads, counted, crowd, is_counter, once, runs, total, workers_of
+from tests.support.crowd import counted, crowd, is_counter, once, runs, total, workers_of
 from tests.support.lane import eventually
 from tests.support.programs import program
 from tests.support.served import Served, log_lines, serving, write_policy
@@ -106,7 +106,7 @@ async def test_restart_and_death_and_drain_of_workers_under_load(tmp_path: Path)
             proxy.terminate(signal.SIGUSR2)
             while not any("restarted 2 workers" in line for line in proxy.log):
                 scrapes.append(await counted(proxy))
-                assert (await ask_whoever_leads(proxy, "/readyz")).status == 200
+                assert (await proxy.ask_admin("/readyz")).status == 200
                 await asyncio.sleep(0.05)
             await asyncio.sleep(0.1)
         assert seen.failed == []

@@ -87,17 +87,9 @@ def runs(pid: int) -> bool:
         return False
 
 
-async def ask_whoever_leads(proxy: Served, path: str) -> RawResponse:
-    """An admin answer; asked once more where the connection came to a worker that was just handing over."""
-    try:
-        return await proxy.ask_admin(path)
-    except (asyncio.IncompleteReadError, ConnectionError):
-        return await proxy.ask_admin(path)
-
-
 async def counted(proxy: Served) -> Counter[str]:
     """The counters of a scrape, histograms' included, by name and labels; gauges too."""
-    text = (await ask_whoever_leads(proxy, "/metrics")).body.decode()
+    text = (await proxy.ask_admin("/metrics")).body.decode()
     samples = [line.rpartition(" ") for line in text.splitlines() if not line.startswith("#")]
     return Counter({name: float(value) for name, _, value in samples})
 

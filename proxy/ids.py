@@ -1,9 +1,11 @@
 """Ids that sort by the time at which they were made: UUIDv7 (RFC 9562 §5.7)."""
 
 from random import getrandbits
+from typing import Final
 
+_bits: Final = getrandbits
 # Ids whose last 48 bits are drawn in one go.
-DRAWN_AT_ONCE = 64
+DRAWN_AT_ONCE: Final = 64
 
 
 class Ids:
@@ -24,18 +26,18 @@ class Ids:
         millisecond = int(now * 1000)
         if millisecond != self._millisecond:
             self._millisecond = millisecond
-            shared = millisecond << 32 | 0x70008000 | getrandbits(12) << 16 | getrandbits(14)
+            shared = millisecond << 32 | 0x70008000 | _bits(12) << 16 | _bits(14)
             digits = shared.to_bytes(10, "big").hex()
             self._prefix = f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:]}-"
         if self._next == len(self._drawn):
-            self._drawn = getrandbits(48 * DRAWN_AT_ONCE).to_bytes(6 * DRAWN_AT_ONCE, "big").hex()
+            self._drawn = _bits(48 * DRAWN_AT_ONCE).to_bytes(6 * DRAWN_AT_ONCE, "big").hex()
             self._next = 0
         first = self._next
         self._next = first + 12
         return self._prefix + self._drawn[first : first + 12]
 
 
-_ids = Ids()
+_ids: Final = Ids()
 
 
 def new_id(now: float) -> str:

@@ -10,14 +10,15 @@ run before those are read.  A deadline passed by more than `HELD_UP` is looked a
 
 import asyncio
 from collections.abc import Callable
+from typing import Final
 
-NEVER = float("inf")
+NEVER: Final = float("inf")
 # uvloop's clock ticks in milliseconds: a timer may look up to one tick early.
-TICK = 0.002
+TICK: Final = 0.002
 # This much late, a timer says more about this process than about the peer.
-HELD_UP = 0.1
+HELD_UP: Final = 0.1
 # Until a second look: the sockets are read in between.
-SECOND_LOOK = 0.01
+SECOND_LOOK: Final = 0.01
 
 
 def _nothing() -> None:

@@ -9,7 +9,7 @@ use these words and no others.
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 
 class Failure(StrEnum):
@@ -66,7 +66,7 @@ class Dialect(StrEnum):
 
 
 # Behind an agent's name: its shadow, where money is counted.  No name has a slash.
-OF_SHADOW = "/shadow"
+OF_SHADOW: Final = "/shadow"
 
 
 @dataclass(init=False)

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from proxy.budget.reservation import Reservation, expected_completion, expected_prompt
 from proxy.budget.windows import DAY, HOUR, NANO, Window, Windows
@@ -21,19 +21,19 @@ from proxy.wire.body import Body
 from proxy.wire.errors import ErrorAnswer, failure_answer
 from proxy.words import OF_SHADOW, Failure, Usage
 
-log = logging.getLogger("splitlane.budget")
+log: Final = logging.getLogger("splitlane.budget")
 
-ALL = "all"  # the scope of all agents together; no agent may be called so
+ALL: Final = "all"  # the scope of all agents together; no agent may be called so
 # Tokens of an answer, while an agent has given none and nothing says how long it may become.
-TYPICAL_COMPLETION = 500
+TYPICAL_COMPLETION: Final = 500
 # Afterwards: the mean of its successful answers, the latest counting for a sixteenth.
-_MEAN_OVER = 16
+_MEAN_OVER: Final = 16
 # The scope of the health probes' own day; no agent may be called so.
-PROBES = "/probes"
+PROBES: Final = "/probes"
 # The share of a budget that is left to requests: nothing is copied that would take more than the rest.
-KEPT_FROM_COPIES = 0.2
+KEPT_FROM_COPIES: Final = 0.2
 
-_HAPPENS = {
+_HAPPENS: Final = {
     "baseline": "the baseline serves fine-tuned traffic",
     "reject": "requests are answered 402",
     "warn": "nothing else happens",

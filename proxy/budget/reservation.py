@@ -1,12 +1,14 @@
 """What one request in flight holds of its windows, from its admission to its end."""
 
+from typing import Final
+
 from proxy.budget.windows import NANO, Window
 from proxy.policy.snapshot import AgentPolicy, Price
 from proxy.wire.body import Body
 from proxy.wire.usage import BYTES_PER_TOKEN
 
 # Nothing writes longer answers: a `max_tokens` of a billion must not keep everybody else out.
-MOST_COMPLETION = 1_000_000
+MOST_COMPLETION: Final = 1_000_000
 
 
 class Reservation:
@@ -28,19 +30,18 @@ class Reservation:
         if price is not None:  # dollars per million tokens are thousands of nano-dollars per token
             fresh_price, output_price, _ = price
             nano += 1000 * (self.prompt * fresh_price + self.completion * output_price)
-        self._reserve(int(nano + 0.5))
-
-    def close(self, cost: float) -> None:
-        """Hold nothing any more: the request has cost so many US dollars, often none."""
-        self._reserve(0)
-        for window in self._windows:
-            window.spent += cost
-
-    def _reserve(self, amount: int) -> None:
+        amount = int(nano + 0.5)
         more = amount - self.amount
         self.amount = amount
         for window in self._windows:
             window.reserved += more
+
+    def close(self, cost: float) -> None:
+        """Hold nothing any more: the request has cost so many US dollars, often none."""
+        amount, self.amount = self.amount, 0
+        for window in self._windows:
+            window.reserved -= amount
+            window.spent += cost
 
 
 def expected_prompt(body: Body) -> int:

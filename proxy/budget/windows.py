@@ -5,10 +5,11 @@ reserved is the sum over the requests in flight, exactly, because it is counted 
 """
 
 from collections.abc import Mapping
+from typing import Final
 
-HOUR = 3600
-DAY = 86400
-NANO = 1_000_000_000  # nano-dollars in a US dollar
+HOUR: Final = 3600
+DAY: Final = 86400
+NANO: Final = 1_000_000_000  # nano-dollars in a US dollar
 
 
 class Window:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Collection
 from email.utils import parsedate_to_datetime
 from random import uniform
+from typing import Final
 
 from proxy.exchange.brake import Brakes, BrakeState
 from proxy.exchange.breaker import Breaker, RetryBudget
@@ -23,15 +24,15 @@ from proxy.upstream.dialect import render
 from proxy.upstream.pool import Pool, Pools
 from proxy.words import Failure, Variant
 
-log = logging.getLogger("splitlane.exchange")
+log: Final = logging.getLogger("splitlane.exchange")
 
-_BASELINE = Variant.BASELINE
+_BASELINE: Final = Variant.BASELINE
 
 # Ends of a call that say nothing about the model: we had no room, no time, or nobody to answer.
-_TELLS_NOTHING = frozenset({Failure.OVERLOAD, Failure.TOTAL_TIMEOUT, Failure.CLIENT_GONE, Failure.SHUTDOWN})
+_TELLS_NOTHING: Final = frozenset({Failure.OVERLOAD, Failure.TOTAL_TIMEOUT, Failure.CLIENT_GONE, Failure.SHUTDOWN})
 
 # The back-off of a retry without `retry-after`, seconds.
-BACKOFF = 0.25
+BACKOFF: Final = 0.25
 
 
 class Attempts:

@@ -15,6 +15,7 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection
+from typing import Final
 
 import orjson
 
@@ -23,20 +24,20 @@ from proxy.experiment.cusum import Cusum, rates, threshold
 from proxy.policy.snapshot import AgentPolicy, BrakePolicy
 from proxy.words import Brake, Failure
 
-log = logging.getLogger("splitlane.exchange")
+log: Final = logging.getLogger("splitlane.exchange")
 
 # A first attempt that ended so has failed its user, and the model or its upstream is why.
-BRAKING = BREAKING | {Failure.TOTAL_TIMEOUT, Failure.EMPTY}
+BRAKING: Final = BREAKING | {Failure.TOTAL_TIMEOUT, Failure.EMPTY}
 # At twice so many of the baseline's first attempts both counts are halved.
-MEMORY = 1000
+MEMORY: Final = 1000
 # Below so many of them a failure is not yet a rate.
-LEAST = 50.0
+LEAST: Final = 50.0
 # The latest of the baseline's attempts counts for a share of one in so many: an outage shows after two or three.
-RECENT = 16
+RECENT: Final = 16
 # A baseline that fails so often has an outage: what is normal is not learnt from that, and now nothing is evidence.
-OUTAGE = 0.5
+OUTAGE: Final = 0.5
 # Less than one failure in some hundred calls ago is none.
-_NONE = 0.001
+_NONE: Final = 0.001
 
 
 class FailureLimit:

@@ -4,6 +4,7 @@ Both are plain state machines over a clock that is passed in.
 """
 
 from collections import deque
+from typing import Final
 
 from proxy.policy.snapshot import BreakerPolicy
 
@@ -64,7 +65,7 @@ class Breaker:
 
 
 # How far unused retries may add up: ten seconds' worth of the minimum, as Finagle and linkerd do.
-RESERVE_SECONDS = 10.0
+RESERVE_SECONDS: Final = 10.0
 
 
 class RetryBudget:

@@ -3,6 +3,7 @@
 import time
 from email.utils import formatdate
 from hashlib import blake2b
+from typing import Final
 
 from proxy.budget.reservation import Reservation
 from proxy.exchange.brake import BrakeState
@@ -19,7 +20,7 @@ from proxy.wire.usage import BYTES_PER_TOKEN
 from proxy.words import Attempt, Decision, Failure, Record, Trace, Usage
 
 # Agents outside the policy share one name, so that metrics stay bounded.
-OTHER = "other"
+OTHER: Final = "other"
 
 
 class Refusal(Exception):  # noqa: N818 it is an answer, not an error
@@ -189,8 +190,8 @@ def _sum(attempts: list[Attempt]) -> Usage | None:
 
 
 # The same users come again and again.
-_units: dict[tuple[bytes, bytes], str] = {}
-_UNITS_KEPT = 4096
+_units: Final[dict[tuple[bytes, bytes], str]] = {}
+_UNITS_KEPT: Final = 4096
 
 
 def _unit(user: bytes, key: bytes) -> str:
@@ -204,8 +205,8 @@ def _unit(user: bytes, key: bytes) -> str:
 
 
 # Apart from the request's id, the same few answers to "who served this" come again and again.
-_added: dict[tuple[str, str, str, str, int, Failure | None], bytes] = {}
-_ADDED_KEPT = 4096
+_added: Final[dict[tuple[str, str, str, str, int, Failure | None], bytes]] = {}
+_ADDED_KEPT: Final = 4096
 
 
 def _added_fields(policy: str, agent: str, variant: str, served: str, attempts: int, fallback: Failure | None) -> bytes:

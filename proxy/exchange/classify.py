@@ -5,19 +5,21 @@ error body here.  Content-filter refusals and other mistakes of the client are t
 failures of the model, because only the latter may be answered by another model.
 """
 
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
 from proxy.wire.sse import has_content, says_something
 from proxy.words import Failure
 
+_loads: Final = orjson.loads
+
 # The target may be asked again: it said "not now" or broke off.  Never after a time-out: it may
 # still be working, and billing.
-RETRYABLE = frozenset({Failure.RATE_LIMITED, Failure.SERVER_ERROR, Failure.RESET})
+RETRYABLE: Final = frozenset({Failure.RATE_LIMITED, Failure.SERVER_ERROR, Failure.RESET})
 
 # What counts against a model's breaker: the model or its upstream is ill, whoever calls.
-BREAKING = frozenset(
+BREAKING: Final = frozenset(
     {
         Failure.CONNECT,
         Failure.CONNECT_TIMEOUT,
@@ -46,7 +48,7 @@ def judge(status: int, body: bytes, *, complete: bool = True) -> tuple[Failure |
     if not complete:
         return None, None
     try:
-        answer = orjson.loads(body)
+        answer = _loads(body)
         choices = answer["choices"]
         if choices[0]["message"]["content"]:
             return None, answer  # what nearly every answer looks like
@@ -68,7 +70,7 @@ def _status_failure(status: int, body: bytes) -> Failure:
 
 def _judge_unusual(body: bytes) -> tuple[Failure | None, Any]:
     try:
-        answer = orjson.loads(body)
+        answer = _loads(body)
     except orjson.JSONDecodeError:
         return Failure.BAD_BODY, None
     if not isinstance(answer, dict):
@@ -107,7 +109,14 @@ def _client_error(status: int, body: bytes) -> Failure:
     return Failure.BAD_REQUEST
 
 
-_GONE = ("invalid model", "not found", "does not exist", "unknown model", "deprecated", "retired")
+_GONE: Final[tuple[str, ...]] = (
+    "invalid model",
+    "not found",
+    "does not exist",
+    "unknown model",
+    "deprecated",
+    "retired",
+)
 
 
 def _any_in(words: tuple[str, ...], text: str) -> bool:
@@ -117,7 +126,7 @@ def _any_in(words: tuple[str, ...], text: str) -> bool:
 def _error_words(body: bytes) -> tuple[str, str]:
     """The code (or type) and the message of either vendor's error body, in lower case."""
     try:
-        parsed = orjson.loads(body)
+        parsed = _loads(body)
     except orjson.JSONDecodeError:
         return "", ""
     if not isinstance(parsed, dict):

@@ -9,13 +9,15 @@ A loop that stays late serves nobody well.  Refusing costs a fraction of serving
 is late all new requests are refused, and it soon is not.
 """
 
+from typing import Final
+
 from proxy.exchange.call import OTHER, CallState, Refusal
 from proxy.policy.snapshot import LimitsPolicy
 from proxy.wire.errors import failure_answer
 from proxy.words import Failure
 
 # Looks in a row that find the loop late before anybody is refused: a process that was held up once is well again.
-LATE_LOOKS = 3
+LATE_LOOKS: Final = 3
 
 
 class Crowd:

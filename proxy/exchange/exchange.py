@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from random import random
+from typing import Final
 
 from proxy.budget.budgets import Budgets, BudgetSpent
 from proxy.exchange.attempts import Attempts
@@ -29,17 +30,17 @@ from proxy.wire.errors import ErrorAnswer, bad_request, failure_answer
 from proxy.wire.headers import RequestSorter, is_host, response_block
 from proxy.words import Decision, Failure, Variant
 
-log = logging.getLogger("splitlane.exchange")
+log: Final = logging.getLogger("splitlane.exchange")
 
 # Records are made this many at a time, and whenever `flush` is called: in one go they cost half.
-SETTLE_AT_ONCE = 64
+SETTLE_AT_ONCE: Final = 64
 
-CHAT = b"/v1/chat/completions"
-FEEDBACK = b"/v1/feedback"
+CHAT: Final = b"/v1/chat/completions"
+FEEDBACK: Final = b"/v1/feedback"
 
-_INTERNAL = ErrorAnswer(500, "server_error", "internal", "the proxy failed; its log says why")
-_HOST = bad_request("the request needs exactly one Host field, and a host in it")
-_CODING = bad_request("the only transfer coding supported is `chunked`")
+_INTERNAL: Final = ErrorAnswer(500, "server_error", "internal", "the proxy failed; its log says why")
+_HOST: Final = bad_request("the request needs exactly one Host field, and a host in it")
+_CODING: Final = bad_request("the only transfer coding supported is `chunked`")
 
 
 class Exchange:

@@ -6,7 +6,7 @@ record: nothing that a client says of agents, users or variants is looked at.
 
 import json
 import re
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -17,16 +17,18 @@ from proxy.wire.errors import ErrorAnswer, bad_request
 from proxy.words import Failure, Feedback
 
 # The longest sensible one takes a tenth of this; it is parsed on the event loop.
-MAX_FEEDBACK = 64 * 1024
+MAX_FEEDBACK: Final = 64 * 1024
 # Characters of a comment that are kept.
-MAX_COMMENT = 1000
+MAX_COMMENT: Final = 1000
 
-_ID = re.compile(r"[\x21-\x7e]{1,128}")
+_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
 # What databases, terminals or UTF-8 cannot take: control characters and lone surrogates.
-_UNCLEAN = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
+_UNCLEAN: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 
-_NO_STORE = ErrorAnswer(501, "server_error", "not_available", "feedback is not kept: the policy has no store.url")
-_TOO_LARGE = bad_request(f"feedback is at most {MAX_FEEDBACK} bytes", "body_too_large", 413)
+_NO_STORE: Final = ErrorAnswer(
+    501, "server_error", "not_available", "feedback is not kept: the policy has no store.url"
+)
+_TOO_LARGE: Final = bad_request(f"feedback is at most {MAX_FEEDBACK} bytes", "body_too_large", 413)
 
 
 async def take_feedback(call: CallState, buffered: Buffered, sink: FeedbackSink | None) -> None:

@@ -6,7 +6,7 @@ longer one is streamed on a connection of its own, which cannot be stale.
 
 import asyncio
 import time
-from typing import Any
+from typing import Any, Final
 
 from proxy.exchange.call import CallState
 from proxy.exchange.reply import Reply
@@ -19,7 +19,7 @@ from proxy.upstream.connection import Connection
 from proxy.upstream.pool import Pool, Pools, UpstreamError
 from proxy.watchdog import NEVER
 
-_CHUNKED = b"Transfer-Encoding: chunked\r\n"
+_CHUNKED: Final = b"Transfer-Encoding: chunked\r\n"
 
 
 async def pass_through(call: CallState, pools: Pools, loop: asyncio.AbstractEventLoop) -> Reply:

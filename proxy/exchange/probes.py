@@ -17,6 +17,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 from random import random
+from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, Metric
 
@@ -34,21 +35,21 @@ from proxy.upstream.pool import Pools
 from proxy.wire.usage import BYTES_PER_TOKEN
 from proxy.words import Failure, Usage, Variant
 
-log = logging.getLogger("splitlane.exchange")
+log: Final = logging.getLogger("splitlane.exchange")
 
 # Probes of a model that fail in a row before it counts as gone: one may be bad luck.
-IN_A_ROW = 2
+IN_A_ROW: Final = 2
 # How long a model is left alone after its upstream has said that there are too many requests, seconds: at least,
 # and at most, whatever it asks for.
 PAUSE, LONGEST_PAUSE = 60.0, 3600.0
 # How long a probe that is cut at the end may take to go, seconds.
-CUT_GRACE = 0.2
+CUT_GRACE: Final = 0.2
 
-_PATH = b"/v1/chat/completions"
+_PATH: Final = b"/v1/chat/completions"
 # `max_tokens`: an old server that does not know `max_completion_tokens` would write a whole answer.
-_QUESTION = b'{"model":%b,"messages":[{"role":"user","content":"Say yes."}],"max_tokens":1,"stream":false}'
+_QUESTION: Final = b'{"model":%b,"messages":[{"role":"user","content":"Say yes."}],"max_tokens":1,"stream":false}'
 # It takes a model that is there to answer so, or to have so little to say in one token.
-_ALIVE = frozenset({Failure.BAD_REQUEST, Failure.CONTENT_FILTER, Failure.CONTEXT_LENGTH, Failure.EMPTY})
+_ALIVE: Final = frozenset({Failure.BAD_REQUEST, Failure.CONTENT_FILTER, Failure.CONTEXT_LENGTH, Failure.EMPTY})
 
 
 class ProbedModel:

@@ -9,7 +9,7 @@ import asyncio
 import re
 import zlib
 from enum import Enum
-from typing import Any
+from typing import Any, Final
 
 from proxy.exchange.client import Client
 from proxy.policy.snapshot import TimeoutsPolicy
@@ -22,14 +22,14 @@ from proxy.wire.usage import read_usage
 from proxy.words import Failure, Usage
 
 # A JSON answer beyond this is relayed as it comes: no unsound answer is that long.
-HOLD_JSON = 1024 * 1024
+HOLD_JSON: Final = 1024 * 1024
 # A stream that has sent this much and still no content is not going to.
-HOLD_STREAM = 4 * 1024 * 1024
+HOLD_STREAM: Final = 4 * 1024 * 1024
 
-_FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
-_ID = re.compile(r"[\x21-\x7e]{1,128}")
-_OTHER_CODING = re.compile(rb"(?:^|\n)transfer-encoding:(?![ \t]*chunked *\r)")
-_USAGE = re.compile(rb'"usage"\s*:\s*\{')
+_FINISH: Final = re.compile(rb'"finish_reason"\s*:\s*"')
+_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
+_OTHER_CODING: Final = re.compile(rb"(?:^|\n)transfer-encoding:(?![ \t]*chunked *\r)")
+_USAGE: Final = re.compile(rb'"usage"\s*:\s*\{')
 
 
 class Mode(Enum):
@@ -100,7 +100,7 @@ class Reply:
         self.head = head
         if self._mode is Mode.RAW:
             lower = head.lower()
-            if b"transfer-encoding:" in lower and _OTHER_CODING.search(lower) is not None:
+            if lower.find(b"transfer-encoding:") >= 0 and _OTHER_CODING.search(lower) is not None:
                 raise ValueError("a transfer coding that nobody asked for, and that would not be taken off")
             self._settle()
         elif self._want_stream and status == 200 and self._is_event_stream():
@@ -274,8 +274,8 @@ class Reply:
             and not reader.pending
             and not reader.after_cr
             and not self._watch_end
-            and b'"error"' not in data
-            and not (b'"usage"' in data and _USAGE.search(data))
+            and data.find(b'"error"') < 0  # `in` raises an exception inside, and drops it: bytes might be a number
+            and (data.find(b'"usage"') < 0 or not _USAGE.search(data))
         ):
             self.content_events += data.count(b"\n\n")
             client.write(data)

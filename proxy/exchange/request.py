@@ -4,10 +4,12 @@ Rebuilt for every attempt: the host, the credentials and the body's length belon
 not to the client.
 """
 
+from typing import Final
+
 from proxy.policy.snapshot import UpstreamPolicy
 from proxy.wire.headers import RequestHeaders
 
-_NOBODY = RequestHeaders(b"Accept: application/json\r\nContent-Type: application/json\r\n", {}, 0)
+_NOBODY: Final = RequestHeaders(b"Accept: application/json\r\nContent-Type: application/json\r\n", {}, 0)
 
 
 def request_head(

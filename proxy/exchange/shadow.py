@@ -16,6 +16,7 @@ import logging
 import time
 from collections import defaultdict
 from functools import partial
+from typing import Final
 
 from proxy.budget.budgets import Budgets
 from proxy.budget.reservation import Reservation
@@ -36,30 +37,30 @@ from proxy.upstream.pool import Pools
 from proxy.wire.body import Body, BodyError
 from proxy.words import Assignment, Attempt, Decision, Failure, Record, Variant
 
-log = logging.getLogger("splitlane.exchange")
+log: Final = logging.getLogger("splitlane.exchange")
 
 # Whose presence keeps a request from being copied: its model may ask for what is to be done once, or look on the web.
-TOOLS = frozenset({"tools", "tool_choice", "functions", "function_call", "web_search_options"})
+TOOLS: Final = frozenset({"tools", "tool_choice", "functions", "function_call", "web_search_options"})
 # The part of `max_in_flight` and of `max_buffered` above which nothing is copied.
-NEARLY = 0.5
+NEARLY: Final = 0.5
 # How long an agent's copies stop after the upstream has said that there are too many requests, seconds.
-PAUSE = 60.0
+PAUSE: Final = 60.0
 # How long copies that are cut at the end may take to go, seconds.
-CUT_GRACE = 0.2
+CUT_GRACE: Final = 0.2
 
 # Why a request that was drawn has not been copied to the end.
-TOOL_CALLS = "tools"
-UNADAPTABLE = "body"  # it cannot be adapted to the fine-tune's dialect
-TOO_MANY = "in_flight"
-BUSY = "load"
-TOO_DEAR = "budget"
-PAUSED = "rate_limited"
-DRAINING = "draining"
-INTERNAL = "internal"  # a fault of ours; the log has it
-REASONS = (TOOL_CALLS, UNADAPTABLE, TOO_MANY, BUSY, TOO_DEAR, PAUSED, DRAINING, INTERNAL)
+TOOL_CALLS: Final = "tools"
+UNADAPTABLE: Final = "body"  # it cannot be adapted to the fine-tune's dialect
+TOO_MANY: Final = "in_flight"
+BUSY: Final = "load"
+TOO_DEAR: Final = "budget"
+PAUSED: Final = "rate_limited"
+DRAINING: Final = "draining"
+INTERNAL: Final = "internal"  # a fault of ours; the log has it
+REASONS: Final[tuple[str, ...]] = (TOOL_CALLS, UNADAPTABLE, TOO_MANY, BUSY, TOO_DEAR, PAUSED, DRAINING, INTERNAL)
 
-_BASELINE = Assignment.BASELINE
-_DECISION = Decision(Variant.FINETUNED, Assignment.SHADOW, -1)
+_BASELINE: Final = Assignment.BASELINE
+_DECISION: Final = Decision(Variant.FINETUNED, Assignment.SHADOW, -1)
 
 
 class AgentShadow:

@@ -5,14 +5,15 @@ request that is not traced keeps its fields byte for byte.
 """
 
 from random import getrandbits
+from typing import Final
 
 from proxy.exchange.call import CallState
 from proxy.wire.headers import RequestHeaders
 from proxy.wire.traceparent import SAMPLED, parse_traceparent, traceparent, without_caller
 from proxy.words import Trace
 
-_LOW_BITS = 64  # of a trace id: they decide, as in OpenTelemetry's TraceIdRatioBased sampler
-_RANGE = 2.0**_LOW_BITS
+_LOW_BITS: Final = 64  # of a trace id: they decide, as in OpenTelemetry's TraceIdRatioBased sampler
+_RANGE: Final = 2.0**_LOW_BITS
 
 
 def begin_trace(headers: RequestHeaders, method: bytes, share: float) -> Trace | None:

@@ -8,13 +8,14 @@ never waits.
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from proxy.ledger.row import pack
 from proxy.words import Record
 
 # At 20,000 requests a second, ten seconds; in a sidecar's usual traffic, the better part of an hour.
-MAX_ROWS = 200_000
-MAX_BYTES = 64 * 1024 * 1024
+MAX_ROWS: Final = 200_000
+MAX_BYTES: Final = 64 * 1024 * 1024
 
 
 class Queue:

@@ -5,22 +5,23 @@ take, and nothing that the garbage collector would ever look at.  What can be de
 """
 
 import marshal
-from collections.abc import Sequence
+import struct
+from collections.abc import Callable, Sequence
 from math import log
-from typing import Any
+from typing import Any, Final
 
 from proxy.words import Failure, Record, Usage
 
 # Histogram bins of latencies grow by 5 %, so a quantile read from them is within 2.5 % of the truth.
-BIN_GROWTH = 1.05
-FIRST_BIN = 0.001  # seconds: the upper bound of bin 0
-_LOG_GROWTH = log(BIN_GROWTH)
+BIN_GROWTH: Final = 1.05
+FIRST_BIN: Final = 0.001  # seconds: the upper bound of bin 0
+_LOG_GROWTH: Final = log(BIN_GROWTH)
 
 # What takes a request from the fine-tune before it can fail is none of its failures.
-_NOT_THE_MODELS = ("", Failure.BUDGET, Failure.BRAKE)
+_NOT_THE_MODELS: Final[tuple[str, ...]] = ("", Failure.BUDGET, Failure.BRAKE)
 
 # Name and SQL type, in order.  Text is empty, never null, where there is nothing to say.
-COLUMNS = (
+COLUMNS: Final[tuple[tuple[str, str], ...]] = (
     ("id", "text"),
     ("time", "double precision"),  # Unix seconds
     ("hour", "bigint"),  # Unix hours
@@ -52,7 +53,7 @@ COLUMNS = (
     ("response_id", "text"),
     ("attempts", "integer"),
 )
-ATTEMPT_COLUMNS = (
+ATTEMPT_COLUMNS: Final[tuple[tuple[str, str], ...]] = (
     ("request_id", "text"),
     ("number", "integer"),
     ("upstream", "text"),
@@ -66,7 +67,7 @@ ATTEMPT_COLUMNS = (
     ("cost", "double precision"),
 )
 
-_NOTHING = Usage(0, 0)
+_NOTHING: Final = Usage(0, 0)
 
 Values = tuple[str | int | float | None, ...]
 
@@ -76,41 +77,70 @@ Row = tuple[Values, tuple[Values, ...]]  # what is kept of a record, and of each
 
 def pack(records: Sequence[Record]) -> bytes:
     """What is kept of the records, as bytes; what they have in common is in them once."""
-    shapes: dict[tuple[object, ...], Values] = {}
-    return marshal.dumps([_kept(record, shapes) for record in records])
+    shapes: dict[tuple[object, ...], float] = {}
+    numbers: list[float] = []
+    words: list[str] = []
+    for record in records:
+        _keep(record, shapes, numbers, words)
+    return marshal.dumps(
+        (
+            [[_plain(value) for value in (*shape[:-1], *shape[-1])] for shape in shapes],  # type: ignore[misc]
+            struct.pack(f"{len(numbers)}d", *numbers),
+            " ".join(words),
+        )
+    )
 
 
 def unpack(packed: bytes) -> list[Row]:
     """The rows of the records that were packed, by the same interpreter."""
-    return [_row(*kept) for kept in marshal.loads(packed)]  # noqa: S302 our own
+    shapes, numbers, joined = marshal.loads(packed)  # noqa: S302 our own
+    number = iter(struct.unpack(f"{len(numbers) // 8}d", numbers)).__next__
+    words = joined.split(" ")
+    return [_row(shapes[int(number())], number, *words[at : at + 3]) for at in range(0, len(words) - 2, 3)]
 
 
-def _kept(record: Record, shapes: dict[tuple[object, ...], Values]) -> tuple[Any, ...]:
-    """All that the event loop does for a row: its numbers and ids, behind what it has in common with others.
+def _keep(record: Record, shapes: dict[tuple[object, ...], float], numbers: list[float], words: list[str]) -> None:
+    """All that the event loop does for a row: its numbers and ids, and the place among `shapes` of what it shares.
 
-    That is one of `shapes`, which marshal writes once.  Numbers are taken apart and made again on their way (mypyc),
-    which helps: marshal looks up whatever somebody else holds too, as something that may come twice.
+    None of the words has a space in it; all counts are whole as floats, too.
     """
-    decision, usage = record.decision, record.usage or _NOTHING
-    common: tuple[object, ...] = (
+    decision, usage, attempts = record.decision, record.usage or _NOTHING, record.attempts
+    heads: tuple[object, ...] = ()
+    if len(attempts) == 1:
+        only = attempts[0]
+        heads = (only.upstream, only.model, only.status, only.failure)
+    else:
+        for attempt in attempts:
+            heads += (attempt.upstream, attempt.model, attempt.status, attempt.failure)
+    shape: tuple[object, ...] = (
         record.route, record.agent, decision.variant, decision.assignment, record.percentage, record.salt,
         record.policy_hash, record.served, record.status, record.failure, record.fallback, record.stream,
-        usage.estimated,
+        usage.estimated, heads,
     )  # fmt: skip
-    own: Values = ()
-    for attempt in record.attempts:
-        common += (attempt.upstream, attempt.model, attempt.status, attempt.failure)
-        own += (attempt.started, attempt.seconds)
-        if len(record.attempts) > 1:  # the tokens and the cost of a single one are the request's
+    place = shapes.get(shape)
+    if place is None:
+        place = shapes[shape] = float(len(shapes))
+    numbers.append(place)
+    numbers.append(record.time)
+    numbers.append(float(decision.bucket))
+    numbers.append(record.latency)
+    numbers.append(record.ttft)
+    numbers.append(float(usage.prompt))
+    numbers.append(float(usage.completion))
+    numbers.append(float(usage.cached))
+    numbers.append(float(usage.reasoning))
+    numbers.append(record.cost)
+    for attempt in attempts:
+        numbers.append(attempt.started)
+        numbers.append(attempt.seconds)
+        if len(attempts) > 1:  # the tokens and the cost of a single one are the request's
             used = attempt.usage or _NOTHING
-            own += (used.prompt, used.completion, attempt.cost)
-    shape = shapes.get(common)
-    if shape is None:
-        shape = shapes[common] = tuple([_plain(value) for value in common])
-    return (
-        shape, record.request_id, record.time, decision.bucket, record.latency, record.ttft, usage.prompt,
-        usage.completion, usage.cached, usage.reasoning, record.cost, record.response_id, record.unit, own,
-    )  # fmt: skip
+            numbers.append(float(used.prompt))
+            numbers.append(float(used.completion))
+            numbers.append(attempt.cost)
+    words.append(record.request_id)
+    words.append(record.response_id)
+    words.append(record.unit)
 
 
 def _plain(value: object) -> str | int | float:
@@ -120,27 +150,16 @@ def _plain(value: object) -> str | int | float:
     return value if isinstance(value, (bool, int, float)) else str(value)
 
 
-def _row(
-    shape: tuple[Any, ...],
-    request_id: str,
-    time: float,
-    bucket: int,
-    latency: float,
-    ttft: float,
-    prompt: int,
-    completion: int,
-    cached: int,
-    reasoning: int,
-    cost: float,
-    response_id: str,
-    unit: str,
-    own: tuple[Any, ...],
-) -> Row:
+def _row(shape: list[Any], number: Callable[[], float], request_id: str, response_id: str, unit: str) -> Row:
     (route, agent, variant, assignment, percentage, salt, policy, served, status, failure, fallback, stream, estimated,
      *heads) = shape  # fmt: skip
     attempts = len(heads) // 4
-    if attempts == 1:
-        own = (*own, prompt, completion, cost)
+    time, bucket, latency, ttft = number(), int(number()), number(), number()
+    prompt, completion, cached, reasoning = int(number()), int(number()), int(number()), int(number())
+    cost = number()
+    own: list[tuple[float, ...]] = [(number(), number(), prompt, completion, cost)] if attempts == 1 else []
+    while len(own) < attempts:
+        own.append((number(), number(), int(number()), int(number()), number()))
     streamed = ttft >= 0
     columns = (
         request_id,
@@ -174,10 +193,7 @@ def _row(
         response_id,
         attempts,
     )
-    tried = [
-        (request_id, number + 1, *heads[4 * number : 4 * number + 4], *own[5 * number : 5 * number + 5])
-        for number in range(attempts)
-    ]
+    tried = [(request_id, place + 1, *heads[4 * place : 4 * place + 4], *own[place]) for place in range(attempts)]
     return (columns, tuple(tried))
 
 

@@ -13,7 +13,7 @@ import logging
 import socket
 import struct
 from collections import deque
-from typing import cast
+from typing import Final, cast
 
 import httptools
 
@@ -25,26 +25,26 @@ from proxy.watchdog import NEVER, Watchdog
 from proxy.wire.errors import ErrorAnswer, bad_request
 from proxy.wire.headers import Field
 
-log = logging.getLogger("splitlane.listener")
+log: Final = logging.getLogger("splitlane.listener")
 
 # Longer than any client pool keeps idle connections, so that the client closes first and never
 # sends into a closing one.
-KEEPALIVE = 620.0
+KEEPALIVE: Final = 620.0
 # How long a refused request's remaining bytes are read and dropped: closing at once would reset
 # the connection and take the answer with it.
-LINGER = 2.0
+LINGER: Final = 2.0
 # Unread bytes of a body, and requests behind the one being served, beyond which nothing is read.
-BODY_AHEAD = 256 * 1024
-REQUESTS_AHEAD = 16
+BODY_AHEAD: Final = 256 * 1024
+REQUESTS_AHEAD: Final = 16
 # A head may be this long: tokens and baggage grow, but not without end.
-MAX_HEAD = 64 * 1024
+MAX_HEAD: Final = 64 * 1024
 
-_NO_PARSER = httptools.HttpRequestParser(object())
-_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, for no time at all
-_MALFORMED = bad_request("the request is not valid HTTP/1.1")
-_HEAD_TOO_LARGE = bad_request("the request's head is too large", "head_too_large", 431)
-_SLOW_HEAD = bad_request("the request's head took too long", "request_timeout", 408)
-_SLOW_BODY = bad_request("the request's body took too long", "request_timeout", 408)
+_NO_PARSER: Final = httptools.HttpRequestParser(object())
+_RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: on, for no time at all
+_MALFORMED: Final = bad_request("the request is not valid HTTP/1.1")
+_HEAD_TOO_LARGE: Final = bad_request("the request's head is too large", "head_too_large", 431)
+_SLOW_HEAD: Final = bad_request("the request's head took too long", "request_timeout", 408)
+_SLOW_BODY: Final = bad_request("the request's body took too long", "request_timeout", 408)
 
 
 class ClientConnection(asyncio.Protocol):

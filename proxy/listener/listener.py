@@ -6,7 +6,7 @@ import asyncio
 import logging
 import resource
 from collections.abc import Awaitable, Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from prometheus_client.core import CounterMetricFamily, Metric
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 Handle = Callable[[Client], Awaitable[None]]
 
-log = logging.getLogger("splitlane.listener")
+log: Final = logging.getLogger("splitlane.listener")
 
-_FULL = failure_answer(Failure.OVERLOAD)
+_FULL: Final = failure_answer(Failure.OVERLOAD)
 
 
 class Listener:

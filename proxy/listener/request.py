@@ -6,7 +6,7 @@ import logging
 import re
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from proxy.exchange.call import Refusal
 from proxy.exchange.client import Source
@@ -17,15 +17,17 @@ from proxy.words import Failure
 if TYPE_CHECKING:
     from proxy.listener.connection import ClientConnection
 
-log = logging.getLogger("splitlane.listener")
+log: Final = logging.getLogger("splitlane.listener")
 
-_STATUS_LINE = {status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus}
-_METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
-_ABSOLUTE = re.compile(rb"https?://[^/?#]+((?:[/?].*)?)", re.IGNORECASE)
-_NO_BODY = frozenset({204, 304})
-_BAD_BODY = bad_request("the request's body is not valid HTTP/1.1")
-_TARGET = bad_request("the request target must be a path")
-_METHOD = bad_request("the method is not supported", status=405)
+_STATUS_LINE: Final = {
+    status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus
+}
+_METHODS: Final = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
+_ABSOLUTE: Final = re.compile(rb"https?://[^/?#]+((?:[/?].*)?)", re.IGNORECASE)
+_NO_BODY: Final = frozenset({204, 304})
+_BAD_BODY: Final = bad_request("the request's body is not valid HTTP/1.1")
+_TARGET: Final = bad_request("the request target must be a path")
+_METHOD: Final = bad_request("the method is not supported", status=405)
 
 
 class ClientRequest:

@@ -7,7 +7,7 @@ Times are seconds, sizes bytes.  Agent and header names are bytes because the wi
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from proxy.words import Dialect, Failure, Usage
 
@@ -251,8 +251,8 @@ class Address(NamedTuple):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-DATA_ADDRESS = Address("127.0.0.1", 8080)  # a sidecar serves its own pod and nobody else
-ADMIN_ADDRESS = Address("127.0.0.1", 8081)
+DATA_ADDRESS: Final = Address("127.0.0.1", 8080)  # a sidecar serves its own pod and nobody else
+ADMIN_ADDRESS: Final = Address("127.0.0.1", 8081)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,25 +7,28 @@
 Changing a bucket is a breaking change: tests/vectors/assignment.json pins it.
 """
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import mmh3
 
 from proxy.policy.snapshot import AgentPolicy, ShadowPolicy
 from proxy.words import Assignment, Decision, Variant
 
-BUCKETS = 10_000
+BUCKETS: Final = 10_000
 
-_FINETUNED, _FINETUNED_ARM = Variant.FINETUNED, Assignment.FINETUNED
-_BASELINE, _BASELINE_ARM = Variant.BASELINE, Assignment.BASELINE
-UNASSIGNED = Decision(Variant.BASELINE, Assignment.UNASSIGNED, -1)
-_EVERYONE = Decision(Variant.FINETUNED, Assignment.FINETUNED, -1)
-_OVERRIDES = {variant.value.encode(): Decision(variant, Assignment.OVERRIDE, -1) for variant in Variant}
+_hash: Final = mmh3.hash
+_FINETUNED: Final = Variant.FINETUNED
+_FINETUNED_ARM: Final = Assignment.FINETUNED
+_BASELINE: Final = Variant.BASELINE
+_BASELINE_ARM: Final = Assignment.BASELINE
+UNASSIGNED: Final = Decision(Variant.BASELINE, Assignment.UNASSIGNED, -1)
+_EVERYONE: Final = Decision(Variant.FINETUNED, Assignment.FINETUNED, -1)
+_OVERRIDES: Final = {variant.value.encode(): Decision(variant, Assignment.OVERRIDE, -1) for variant in Variant}
 
 
 def murmur3(salt: str, user: bytes) -> int:
     """The user's unsigned 32-bit hash under a salt."""
-    return mmh3.hash(salt.encode() + b":" + user, 0, False)
+    return _hash(salt.encode() + b":" + user, 0, False)
 
 
 def bucket_of(hashed: int) -> int:
@@ -37,7 +40,7 @@ def assign(agent: AgentPolicy, user: bytes | None) -> Decision:
     """The variant of a user; `user` is exactly as received, None or blank where there is none."""
     if not user or user.isspace():
         return _EVERYONE if agent.everyone else UNASSIGNED
-    hashed = mmh3.hash(agent.hashed + user, 0, False)
+    hashed = _hash(agent.hashed + user, 0, False)
     bucket = bucket_of(hashed)
     finetuned = (hashed % 100) + 1 <= agent.percentage if agent.unleash else bucket < agent.threshold
     return Decision(_FINETUNED, _FINETUNED_ARM, bucket) if finetuned else Decision(_BASELINE, _BASELINE_ARM, bucket)
@@ -45,7 +48,7 @@ def assign(agent: AgentPolicy, user: bytes | None) -> Decision:
 
 def is_copied(shadow: ShadowPolicy, request_id: str) -> bool:
     """Whether a request is drawn for its agent's shadow: by its own id, whoever the user is."""
-    return bucket_of(mmh3.hash(shadow.hashed + request_id, 0, False)) < shadow.threshold
+    return bucket_of(_hash(shadow.hashed + request_id, 0, False)) < shadow.threshold
 
 
 def override(requested: bytes) -> Decision | None:

@@ -3,15 +3,16 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Final
 
 from proxy.policy.snapshot import IdentityPolicy, Policy, Source
 from proxy.wire.body import Body
 from proxy.wire.headers import baggage_member
 
-AGENT_PATH = b"/agents/"
+AGENT_PATH: Final = b"/agents/"
 
 # What a caller cannot simply claim: a key is proof, and a default is the policy's own word.
-_SURE = frozenset({"key", "default"})
+_SURE: Final = frozenset({"key", "default"})
 
 # By lower-case name, as `wire.headers.RequestSorter` reads them.
 Headers = Mapping[bytes, bytes]

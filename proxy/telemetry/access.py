@@ -5,6 +5,7 @@ nothing that a person wrote: no user, prompt, completion, header or path.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 import orjson
 from prometheus_client.core import CounterMetricFamily, Metric
@@ -14,11 +15,11 @@ from proxy.telemetry.log import utc
 from proxy.words import Attempt, Record, Usage
 
 # Bytes of lines that may wait for a reader of standard error: a third of a second of them at full load.
-ACCESS_AHEAD = 4 * 1024 * 1024
-LOGGER = "splitlane.access"
+ACCESS_AHEAD: Final = 4 * 1024 * 1024
+LOGGER: Final = "splitlane.access"
 
 # A share is a text that the drawn ids' last eight digits come before.
-_ALL = "g"  # behind every hexadecimal digit
+_ALL: Final = "g"  # behind every hexadecimal digit
 
 
 class AccessLog:

@@ -59,7 +59,7 @@ class MetricsEncoder:
                 requests.append(stamp.number([*labels, *_labels(outcome=outcome)], count))
             for reason, count in list(series.errors.items()):
                 errors.append(stamp.number([*labels, *_labels(reason=reason, **{"error.type": reason})], count))
-            for kind, count in list(series.tokens.items()):
+            for kind, count in series.tokens.items():
                 tokens.append(stamp.number([*labels, *_labels(type=kind, **{"gen_ai.token.type": kind})], count))
             costs.append(stamp.number(labels, series.cost))
             latencies.append(stamp.histogram(labels, series.latency, _MILLI))

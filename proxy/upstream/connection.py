@@ -7,7 +7,7 @@ to a request that was wholly written; every way out of a request calls exactly o
 """
 
 import asyncio
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
 import httptools
 
@@ -16,9 +16,9 @@ from proxy.watchdog import NEVER, TICK, Watchdog
 from proxy.words import Failure
 
 # A response head larger than this is no answer (nginx refuses beyond 8 KiB a line).
-MAX_HEAD = 128 * 1024
+MAX_HEAD: Final = 128 * 1024
 
-_NO_PARSER = httptools.HttpResponseParser(object())
+_NO_PARSER: Final = httptools.HttpResponseParser(object())
 
 
 class Receiver(Protocol):

@@ -6,12 +6,13 @@ models, and Mistral's published `extra_forbidden` answers.
 """
 
 from collections.abc import Set as AbstractSet
+from typing import Final
 
 from proxy.policy.snapshot import Target
 from proxy.wire.body import Body, Edit, inside
 from proxy.words import Dialect
 
-_REFUSED: dict[Dialect, frozenset[str]] = {
+_REFUSED: Final[dict[Dialect, frozenset[str]]] = {
     Dialect.MISTRAL: frozenset(
         {"audio", "function_call", "functions", "logit_bias", "modalities", "moderation",
          "prompt_cache_options", "prompt_cache_retention", "safety_identifier",
@@ -23,21 +24,21 @@ _REFUSED: dict[Dialect, frozenset[str]] = {
     ),
 }  # fmt: skip
 
-_RENAMED: dict[Dialect, dict[str, str]] = {
+_RENAMED: Final[dict[Dialect, dict[str, str]]] = {
     Dialect.MISTRAL: {"max_completion_tokens": "max_tokens", "seed": "random_seed"},
     Dialect.OPENAI: {"random_seed": "seed"},
 }
 
 # What a body must not have to need no adapting.
-_FOREIGN = {dialect: _REFUSED[dialect].union(_RENAMED[dialect]) for dialect in Dialect}
+_FOREIGN: Final = {dialect: _REFUSED[dialect].union(_RENAMED[dialect]) for dialect in Dialect}
 
 # A default is left out where the client sent the same thing under another name.
-_SAME_MEANING = {b'"max_tokens"': "max_completion_tokens"}
+_SAME_MEANING: Final = {b'"max_tokens"': "max_completion_tokens"}
 
-_NONE: frozenset[str] = frozenset()
+_NONE: Final[frozenset[str]] = frozenset()
 # Not for a request that is asked once more for nobody: whether to stream, and whether to keep the answer.
-_OF_THE_CLIENT = frozenset({"stream", "stream_options", "store"})
-_INCLUDE_USAGE = b'"stream_options":{"include_usage":true}'
+_OF_THE_CLIENT: Final = frozenset({"stream", "stream_options", "store"})
+_INCLUDE_USAGE: Final = b'"stream_options":{"include_usage":true}'
 
 
 def render(

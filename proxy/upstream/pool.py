@@ -5,6 +5,7 @@ import errno
 import ssl
 from collections import deque
 from collections.abc import Callable, Iterable
+from typing import Final
 
 from proxy.outbox import Outbox
 from proxy.policy.snapshot import UpstreamPolicy
@@ -14,7 +15,7 @@ from proxy.watchdog import HELD_UP
 from proxy.words import Failure
 
 # What this machine has run out of: files, ports or memory.  It says nothing of the upstream.
-_OUR_OWN = frozenset({errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM})
+_OUR_OWN: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM})
 
 
 class UpstreamError(Exception):

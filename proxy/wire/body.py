@@ -13,24 +13,26 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import orjson
 
+_loads: Final = orjson.loads
+_BACKSLASH: Final = 0x5C
 # Deeper bodies are refused: no vendor accepts them, and a bound keeps the pattern finite.
-MAX_DEPTH = 64
+MAX_DEPTH: Final = 64
 # So many members are no chat request, but a way to keep the event loop busy.
-MAX_MEMBERS = 1000
+MAX_MEMBERS: Final = 1000
 # Longer bodies are scanned, not parsed: a parsed megabyte of small values takes fifty in memory.
-PARSE_UP_TO = 64 * 1024
+PARSE_UP_TO: Final = 64 * 1024
 # Of such a body, longer strings than this are cut out before the pattern reads it: it takes 9 ns a byte, and
 # `find` a tenth of one; but a quote takes it as long as the pattern takes for `QUOTE` bytes.
-LONG_STRING = 256
-QUOTE = 128
+LONG_STRING: Final = 256
+QUOTE: Final = 128
 
-_SPACE = rb"[ \t\n\r]*+"
-_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
-_GAP = rb'[^\[\]{}"]*+'
+_SPACE: Final = rb"[ \t\n\r]*+"
+_STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_GAP: Final = rb'[^\[\]{}"]*+'
 
 
 def _container(depth: int) -> bytes:
@@ -42,14 +44,14 @@ def _container(depth: int) -> bytes:
     return inner
 
 
-_OPEN = re.compile(_SPACE + rb"\{" + _SPACE)
-_MEMBER = re.compile(
+_OPEN: Final = re.compile(_SPACE + rb"\{" + _SPACE)
+_MEMBER: Final = re.compile(
     rb"(" + _STRING + rb")" + _SPACE + rb":" + _SPACE
     + rb"(" + _STRING + rb'|[^ \t\n\r\[\]{}",:]++|' + _container(MAX_DEPTH) + rb")"
     + _SPACE + rb"([,}])" + _SPACE,
     re.DOTALL,
 )  # fmt: skip
-_MODEL = re.compile(rb'"model"' + _SPACE + rb":" + _SPACE + rb"(" + _STRING + rb")", re.DOTALL)
+_MODEL: Final = re.compile(rb'"model"' + _SPACE + rb":" + _SPACE + rb"(" + _STRING + rb")", re.DOTALL)
 
 
 class BodyError(Exception):
@@ -79,6 +81,7 @@ class Body:
     stream = False  # whether a stream is asked for
     model: tuple[int, int] | None = None  # where the value of `model` lies
     after_brace = 0
+    _scanned = False  # values are parsed one by one, when they are asked for
     names: AbstractSet[str]
     _members: list[Member] | None = None
     _last: Mapping[str, Member] = MappingProxyType({})
@@ -89,6 +92,7 @@ class Body:
         self.raw = raw
         if len(raw) > PARSE_UP_TO or not self._parse(raw):
             self._scan()
+            self._scanned = True
             self._values = {}
             self.names = self._last.keys()
             self.stream = self.get("stream") is True
@@ -98,7 +102,7 @@ class Body:
     def get(self, name: str) -> Any:
         """A member's parsed value; None where it is absent or no JSON."""
         value = self._values.get(name)
-        if value is None and name in self.names and name not in self._values:
+        if value is None and self._scanned and name in self.names and name not in self._values:
             value = self._values[name] = _parsed(self._slice(name))
         return value
 
@@ -166,14 +170,14 @@ class Body:
     def _parse(self, raw: bytes) -> bool:
         """The short way; False where it would not be sound."""
         try:
-            values = orjson.loads(raw)
+            values = _loads(raw)
         except orjson.JSONDecodeError:
             return False
         if type(values) is not dict:
             return False
         if "model" in values:
             # An escape could spell the key again; its letters all lie in U+0060 to U+006F.
-            if raw.count(b'"model"') != 1 or (b"\\" in raw and b"\\u006" in raw):
+            if raw.count(b'"model"') != 1 or (_BACKSLASH in raw and raw.find(b"\\u006") >= 0):
                 return False
             found = _MODEL.match(raw, raw.find(b'"model"'))
             if found is None:
@@ -292,13 +296,12 @@ def json_text(raw: bytes) -> bytes | None:
     return raw if raw[:1] in _NUMBER_STARTS else None
 
 
-_BACKSLASH = 0x5C
-_NUMBER_STARTS = frozenset(b"%c" % byte for byte in b"-0123456789")
+_NUMBER_STARTS: Final = frozenset(b"%c" % byte for byte in b"-0123456789")
 
 
 def _parsed(raw: bytes) -> Any:
     try:
-        return orjson.loads(raw)
+        return _loads(raw)
     except orjson.JSONDecodeError:
         return None
 

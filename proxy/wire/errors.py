@@ -1,12 +1,12 @@
 """Our own answers: OpenAI's error object, valid in the openai and the mistralai SDK."""
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import orjson
 
 from proxy.words import Failure
 
-_ALLOW = b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"  # RFC 9110 §15.5.6
+_ALLOW: Final = b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"  # RFC 9110 §15.5.6
 
 
 class ErrorAnswer(NamedTuple):
@@ -40,7 +40,7 @@ def bad_request(message: str, code: str = "bad_request", status: int = 400) -> E
 
 
 # status, OpenAI's type, message, seconds to wait (None: waiting does not help)
-_FAILURES: dict[Failure, tuple[int, str, str, int | None]] = {
+_FAILURES: Final[dict[Failure, tuple[int, str, str, int | None]]] = {
     Failure.CONNECT: (502, "api_connection_error", "the upstream could not be reached", 1),
     Failure.CONNECT_TIMEOUT: (504, "api_connection_error", "the upstream did not accept a connection in time", 1),
     Failure.FIRST_BYTE_TIMEOUT: (504, "timeout_error", "the upstream did not begin to answer in time", None),

@@ -8,11 +8,12 @@ import re
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from typing import Final
 
 Field = tuple[bytes, bytes]
 
 # Hop by hop: they describe one connection and reach neither side.
-HOP_BY_HOP = frozenset(
+HOP_BY_HOP: Final = frozenset(
     {
         b"connection",
         b"keep-alive",
@@ -29,7 +30,7 @@ HOP_BY_HOP = frozenset(
 )
 
 # Fields of a request that we read, or write anew for each upstream …
-_REQUEST_READ = HOP_BY_HOP | {
+_REQUEST_READ: Final = HOP_BY_HOP | {
     b"host",
     b"content-length",
     b"content-encoding",
@@ -41,13 +42,14 @@ _REQUEST_READ = HOP_BY_HOP | {
     b"x-splitlane-variant",
 }
 # … and those of them that pass as they came.
-_REQUEST_PASSED = frozenset({b"content-encoding", b"baggage", b"traceparent", b"x-stainless-read-timeout"})
+_REQUEST_PASSED: Final = frozenset({b"content-encoding", b"baggage", b"traceparent", b"x-stainless-read-timeout"})
 # Fields of which all count, joined: a second `traceparent` makes both void.
-_JOINED = frozenset({b"connection", b"traceparent"})
+_JOINED: Final = frozenset({b"connection", b"traceparent"})
 
 # Spellings a sorter remembers; a peer that invents names cannot grow it further.
-_REMEMBERED = 512
-_EDGES = b" \t"
+_REMEMBERED: Final = 512
+_EDGES: Final = b" \t"
+_CONNECTION: Final = len(b"connection")
 
 
 @dataclass(init=False)
@@ -64,7 +66,7 @@ class RequestHeaders:
         self.hosts = hosts
 
 
-NO_HEADERS = RequestHeaders(b"", {}, 0)
+NO_HEADERS: Final = RequestHeaders(b"", {}, 0)
 
 
 class RequestSorter:
@@ -118,7 +120,7 @@ class RequestSorter:
 
 
 # RFC 9110 §4.2.3 and RFC 3986 §3.2.2: uri-host [ ":" port ].
-_HOST = re.compile(
+_HOST: Final = re.compile(
     rb"(?:\[[0-9A-Fa-f:.]+\]|\[v[0-9A-Fa-f]+\.[\w.~!$&'()*+,;=:-]+\]|(?:[\w.~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?"
 )
 
@@ -128,29 +130,37 @@ def is_host(value: bytes) -> bool:
     return _HOST.fullmatch(value) is not None
 
 
-_line = b"%b: %b\r\n".__mod__
+_line: Final = b"%b: %b\r\n".__mod__
 
-# The lines of a response that are dropped; a `Connection` that lists other fields is left standing.
-# Each begins with the CRLF before it: a literal beginning is what the search is fast for.
-_DROPPED_LINE = re.compile(
-    rb"\r\n(?:(?:content-length|transfer-encoding|keep-alive|proxy-[a-z-]+|te|trailer|upgrade|expect):[^\r\n]*"
-    rb"|connection:[ \t]*(?:keep-alive|close)[ \t]*)(?=\r\n)",
-    re.IGNORECASE,
-)
+# Whether a response's field passes, by its spelling: upstreams have few.
+_passes: Final[dict[bytes, bool]] = {}
 
 
 def response_block(head: bytes) -> bytes:
     """The fields of an upstream's response that reach the client; `head` is the lines of its own."""
-    block = _DROPPED_LINE.sub(b"", b"\r\n" + head)[2:]
-    if b"connection:" not in block.lower():
-        return block
-    lines = block.splitlines(keepends=True)
-    listed = {b"connection"}
-    for line in lines:
-        name, value = _split(line)
-        if name.lower() == b"connection":
-            listed |= connection_tokens(value)
-    return b"".join([line for line in lines if _split(line)[0].lower() not in listed])
+    passed = []
+    listed = _NO_TOKENS
+    for line in head.split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        try:
+            passes = _passes[name]
+        except KeyError:
+            passes = _look_at(name)
+        if passes:
+            passed.append(line)
+        elif len(name) == _CONNECTION and name.lower() == b"connection":
+            listed |= connection_tokens(value.strip(_EDGES))
+    if listed:
+        passed = [line for line in passed if _split(line)[0].lower() not in listed]
+    return b"\r\n".join(passed)
+
+
+def _look_at(name: bytes) -> bool:
+    lower = name.lower()
+    passes = lower != b"content-length" and lower not in HOP_BY_HOP and not lower.startswith(b"proxy-")
+    if len(_passes) < _REMEMBERED:
+        _passes[name] = passes
+    return passes
 
 
 def _split(line: bytes) -> Field:
@@ -167,9 +177,9 @@ def response_field(head: bytes, name: bytes) -> bytes:
     return b""
 
 
-_NO_TOKENS: frozenset[bytes] = frozenset()
+_NO_TOKENS: Final[frozenset[bytes]] = frozenset()
 # What `Connection` nearly always says; neither word names another field.
-_PLAIN = frozenset({b"keep-alive", b"close", b"Keep-Alive", b"Close"})
+_PLAIN: Final = frozenset({b"keep-alive", b"close", b"Keep-Alive", b"Close"})
 
 
 def connection_tokens(value: bytes) -> AbstractSet[bytes]:
@@ -193,4 +203,4 @@ def _percent_decoded(value: bytes) -> bytes:
     return _ESCAPE.sub(lambda escape: bytes([int(escape[1], 16)]), value) if b"%" in value else value
 
 
-_ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
+_ESCAPE: Final = re.compile(rb"%([0-9A-Fa-f]{2})")

@@ -7,17 +7,18 @@ then opens the next event as an empty line).  Source: WHATWG HTML, "Server-sent 
 
 import re
 from enum import Enum
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
-_BLANK_LINE = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
-_CR = 0x0D
-_BOM = b"\xef\xbb\xbf"
-DONE = b"[DONE]"
+_loads: Final = orjson.loads
+_BLANK_LINE: Final = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
+_CR: Final = 0x0D
+_BOM: Final = b"\xef\xbb\xbf"
+DONE: Final = b"[DONE]"
 
 # An unfinished event longer than this is passed on in pieces: memory stays bounded.
-MAX_EVENT = 8 * 1024 * 1024
+MAX_EVENT: Final = 8 * 1024 * 1024
 
 
 class EventReader:
@@ -42,7 +43,7 @@ class EventReader:
             self.after_cr = False
             if data[:1] == b"\n":  # the second half of the CRLF that ended the last event
                 return [b"\n", *self.feed(data[1:])]
-        if not rest and data[-2:] == b"\n\n" and data.find(b"\n\n") == len(data) - 2 and b"\r" not in data:
+        if not rest and data[-2:] == b"\n\n" and data.find(b"\n\n") == len(data) - 2 and _CR not in data:
             return [data]
         rest += data
         events = []
@@ -72,7 +73,7 @@ class EventReader:
 
 def event_data(event: bytes) -> bytes | None:
     """The event's `data` lines joined by LF; None for comments, pings and other fields."""
-    if event[:6] == b"data: " and event.find(b"\n") == len(event) - 2 and b"\r" not in event:
+    if event[:6] == b"data: " and event.find(b"\n") == len(event) - 2 and _CR not in event:
         return event[6:-2]
     lines = []
     for raw_line in event.removeprefix(_BOM).splitlines():
@@ -104,7 +105,7 @@ def parse_event(event: bytes) -> tuple[EventKind, Any]:
     if data == DONE:
         return EventKind.DONE, None
     try:
-        chunk = orjson.loads(data)
+        chunk = _loads(data)
     except orjson.JSONDecodeError:
         return EventKind.CONTENT, None
     if not isinstance(chunk, dict):
@@ -122,7 +123,15 @@ def parse_event(event: bytes) -> tuple[EventKind, Any]:
 
 # The fields of a delta or message that a reader would see.  `reasoning_content` and `reasoning`
 # are how vLLM, DeepSeek and others name the thoughts of a model.
-_VISIBLE = ("content", "tool_calls", "refusal", "reasoning_content", "reasoning", "function_call", "audio")
+_VISIBLE: Final[tuple[str, ...]] = (
+    "content",
+    "tool_calls",
+    "refusal",
+    "reasoning_content",
+    "reasoning",
+    "function_call",
+    "audio",
+)
 
 
 def has_content(choice: Any) -> bool:

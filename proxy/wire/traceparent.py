@@ -4,18 +4,18 @@ Source: W3C Trace Context, §3.2.  A value that breaks a rule tells nothing, and
 """
 
 import re
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-SAMPLED = 0x01
+SAMPLED: Final = 0x01
 # The flags that mean something: sampled, and (level 2) that the trace id is random.
-KNOWN_FLAGS = 0x03
+KNOWN_FLAGS: Final = 0x03
 
-_FORM = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
-_ZERO_TRACE = b"0" * 32
-_ZERO_SPAN = b"0" * 16
+_FORM: Final = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+_ZERO_TRACE: Final = b"0" * 32
+_ZERO_SPAN: Final = b"0" * 16
 # In a block of whole fields, each with its CRLF.
-_LINE = re.compile(rb"^traceparent:[^\r\n]*\r\n", re.IGNORECASE | re.MULTILINE)
-_LINES = re.compile(rb"^trace(?:parent|state):[^\r\n]*\r\n", re.IGNORECASE | re.MULTILINE)
+_LINE: Final = re.compile(rb"^traceparent:[^\r\n]*\r\n", re.IGNORECASE | re.MULTILINE)
+_LINES: Final = re.compile(rb"^trace(?:parent|state):[^\r\n]*\r\n", re.IGNORECASE | re.MULTILINE)
 
 
 class Caller(NamedTuple):

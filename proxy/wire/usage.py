@@ -1,13 +1,13 @@
 """Token counts as both vendors report them."""
 
-from typing import Any
+from typing import Any, Final
 
 from proxy.words import Usage
 
 # Where an upstream does not count tokens: JSON around English text has about this many bytes for each.
-BYTES_PER_TOKEN = 4
+BYTES_PER_TOKEN: Final = 4
 # A count beyond this is none: no model reads or writes so much, and sums of such counts overflow the store's columns.
-MOST_TOKENS = 2**31 - 1
+MOST_TOKENS: Final = 2**31 - 1
 
 
 def read_usage(answer: Any) -> Usage | None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
-from proxy.budget.reservation import Reservation, expected_completion, expected_prompt
+from proxy.budget.reservation import Reservation, Typical, expected_completion, expected_prompt
 from proxy.budget.windows import DAY, HOUR, NANO, Window, Windows
 from proxy.policy.snapshot import AgentPolicy, BudgetPolicy, Policy, Price, ShadowPolicy
 from proxy.wire.body import Body
@@ -24,10 +24,6 @@ from proxy.words import OF_SHADOW, Failure, Usage
 log: Final = logging.getLogger("splitlane.budget")
 
 ALL: Final = "all"  # the scope of all agents together; no agent may be called so
-# Tokens of an answer, while an agent has given none and nothing says how long it may become.
-TYPICAL_COMPLETION: Final = 500
-# Afterwards: the mean of its successful answers, the latest counting for a sixteenth.
-_MEAN_OVER: Final = 16
 # The scope of the health probes' own day; no agent may be called so.
 PROBES: Final = "/probes"
 # The share of a budget that is left to requests: nothing is copied that would take more than the rest.
@@ -87,6 +83,7 @@ class _Limits:
     """All that holds for an agent's requests until a window turns."""
 
     agent: AgentPolicy
+    typical: Typical
     budget: BudgetPolicy  # of all agents together
     turns: int
     windows: list[Window]
@@ -103,7 +100,7 @@ class Budgets:
         self.exceeded: defaultdict[tuple[str, str, str], int] = defaultdict(int)  # requests by scope, window, action
         self._hours = Windows("hour", HOUR)
         self._days = Windows("day", DAY)
-        self._typical: dict[str, float] = {}  # tokens of an agent's answers
+        self._typical: dict[str, Typical] = {}  # by agent
         self._limits: dict[str, _Limits] = {}  # by agent
 
     def admit(self, policy: Policy, agent: AgentPolicy, body: Body, time: float, *, finetuned: bool) -> Reservation:
@@ -114,9 +111,8 @@ class Budgets:
         found = self._limits_of(policy, agent, time)
         over = [limit for limit in found.limits if limit.window.reaches(limit.dollars)]
         to_baseline = bool(over) and self._meet(over, time, finetuned=finetuned)
-        typical = self._typical.get(agent.name, TYPICAL_COMPLETION)
-        completion = expected_completion(body, agent, typical)
-        held = Reservation(agent.name, found.windows, expected_prompt(body), completion, to_baseline=to_baseline)
+        completion = expected_completion(body, agent, found.typical)
+        held = Reservation(found.typical, found.windows, expected_prompt(body), completion, to_baseline=to_baseline)
         target = agent.finetuned if finetuned and not to_baseline else agent.baseline
         held.hold(target.price, 0.0)
         return held
@@ -129,7 +125,7 @@ class Budgets:
         It must fit into what is left of the shadow's own day, and into `KEPT_FROM_COPIES` less than is left of
         every budget: no request meets a spent budget for what copies have reserved.
         """
-        completion = expected_completion(body, agent, self._typical.get(agent.name, TYPICAL_COMPLETION))
+        completion = expected_completion(body, agent, self._typical_of(agent))
         usage = Usage(expected_prompt(body), completion)
         own = self._days.of(agent.name + OF_SHADOW, time)
         return self._admit_aside(policy, agent, agent.finetuned.price, usage, own, shadow.daily_usd, time)
@@ -162,7 +158,7 @@ class Budgets:
         )
         if not fits:
             return None
-        held = Reservation(agent.name, [own, *found.windows], usage.prompt, usage.completion, to_baseline=False)
+        held = Reservation(found.typical, [own, *found.windows], usage.prompt, usage.completion, to_baseline=False)
         held.hold(price, 0.0)
         return held
 
@@ -170,8 +166,7 @@ class Budgets:
         """The request is over, and has cost so many US dollars; `usage` of its answer, where that was sound."""
         held.close(cost)
         if usage is not None:
-            mean = self._typical.get(held.agent, TYPICAL_COMPLETION)
-            self._typical[held.agent] = mean + (usage.completion - mean) / _MEAN_OVER
+            held.typical.learn(usage.completion)
 
     def others(self, spent: Mapping[tuple[int, str], float]) -> None:
         """What other processes, earlier lives of this one included, have spent in the current UTC day.
@@ -192,7 +187,7 @@ class Budgets:
     def keep(self, agents: Container[str]) -> None:
         """These are the policy's agents from now on; windows of others go with their time."""
         self._limits.clear()
-        self._typical = {agent: mean for agent, mean in self._typical.items() if agent in agents}
+        self._typical = {agent: typical for agent, typical in self._typical.items() if agent in agents}
         for key in [key for key in self.exceeded if key[0] not in agents and key[0] != ALL]:
             del self.exceeded[key]
 
@@ -210,7 +205,7 @@ class Budgets:
         found = self._limits.get(agent.name)
         turns = hours.turn_to(time) + days.turn_to(time)
         if found is None or found.turns != turns or found.agent is not agent or found.budget is not policy.budget:
-            found = self._limits[agent.name] = _Limits(agent, policy.budget, turns, [], [])
+            found = self._limits[agent.name] = _Limits(agent, self._typical_of(agent), policy.budget, turns, [], [])
             for scope, budget in ((ALL, policy.budget), (agent.name, agent.budget)):
                 if budget.is_limited:
                     for kind, dollars in ((hours, budget.hourly_usd), (days, budget.daily_usd)):
@@ -219,6 +214,12 @@ class Budgets:
                         if dollars is not None:
                             found.limits.append(_Limit(scope, kind, window, dollars, budget.on_exceeded))
         return found
+
+    def _typical_of(self, agent: AgentPolicy) -> Typical:
+        typical = self._typical.get(agent.name)
+        if typical is None:
+            typical = self._typical[agent.name] = Typical()
+        return typical
 
     def _meet(self, over: list[_Limit], time: float, *, finetuned: bool) -> bool:
         """What the strictest of the exceeded limits wants: whether the request is taken from the fine-tune.

@@ -11,13 +11,34 @@ from proxy.wire.usage import BYTES_PER_TOKEN
 MOST_COMPLETION: Final = 1_000_000
 
 
+# Tokens of an answer, while an agent has given none and nothing says how long it may become.
+TYPICAL_COMPLETION: Final = 500.0
+# Afterwards: the mean of its successful answers, the latest counting for a sixteenth.
+_MEAN_OVER: Final = 16.0
+
+
+class Typical:
+    """How long an agent's answers are."""
+
+    __slots__ = ("completion",)
+
+    def __init__(self) -> None:
+        self.completion = TYPICAL_COMPLETION  # tokens
+
+    def learn(self, completion: int) -> None:
+        """A sound answer had so many tokens."""
+        self.completion += (completion - self.completion) / _MEAN_OVER
+
+
 class Reservation:
     """Closed exactly once."""
 
-    __slots__ = ("_windows", "agent", "amount", "completion", "prompt", "to_baseline")
+    __slots__ = ("_windows", "amount", "completion", "prompt", "to_baseline", "typical")
 
-    def __init__(self, agent: str, windows: list[Window], prompt: int, completion: int, *, to_baseline: bool) -> None:
-        self.agent = agent
+    def __init__(
+        self, typical: Typical, windows: list[Window], prompt: int, completion: int, *, to_baseline: bool
+    ) -> None:
+        self.typical = typical  # of its agent
         self.prompt = prompt  # tokens, as expected
         self.completion = completion
         self.to_baseline = to_baseline  # a spent budget has taken the fine-tune away
@@ -49,10 +70,10 @@ def expected_prompt(body: Body) -> int:
     return len(body.raw) // BYTES_PER_TOKEN
 
 
-def expected_completion(body: Body, agent: AgentPolicy, typical: float) -> int:
-    """The tokens that its answer is going to have at most; where nothing limits it, `typical` ones."""
+def expected_completion(body: Body, agent: AgentPolicy, typical: Typical) -> int:
+    """The tokens that its answer is going to have at most; where nothing limits it, as many as usual."""
     longest = _count(body, "max_completion_tokens") or _count(body, "max_tokens") or agent.max_tokens or 0
-    completion = longest * (_count(body, "n") or 1) if longest else int(typical + 0.5)
+    completion = longest * (_count(body, "n") or 1) if longest else int(typical.completion + 0.5)
     return min(completion, MOST_COMPLETION)
 
 

@@ -68,6 +68,10 @@ ATTEMPT_COLUMNS: Final[tuple[tuple[str, str], ...]] = (
 )
 
 _NOTHING: Final = Usage(0, 0)
+_NO_HEADS: Final[tuple[object, ...]] = ()
+_TWO: Final = struct.Struct("2d").pack
+_FIVE: Final = struct.Struct("5d").pack
+_TEN: Final = struct.Struct("10d").pack
 
 Values = tuple[str | int | float | None, ...]
 
@@ -78,14 +82,14 @@ Row = tuple[Values, tuple[Values, ...]]  # what is kept of a record, and of each
 def pack(records: Sequence[Record]) -> bytes:
     """What is kept of the records, as bytes; what they have in common is in them once."""
     shapes: dict[tuple[object, ...], float] = {}
-    numbers: list[float] = []
+    numbers: list[bytes] = []
     words: list[str] = []
     for record in records:
         _keep(record, shapes, numbers, words)
     return marshal.dumps(
         (
-            [[_plain(value) for value in (*shape[:-1], *shape[-1])] for shape in shapes],  # type: ignore[misc]
-            struct.pack(f"{len(numbers)}d", *numbers),
+            [[_plain(value) for value in shape] for shape in shapes],
+            b"".join(numbers),
             " ".join(words),
         )
     )
@@ -99,45 +103,38 @@ def unpack(packed: bytes) -> list[Row]:
     return [_row(shapes[int(number())], number, *words[at : at + 3]) for at in range(0, len(words) - 2, 3)]
 
 
-def _keep(record: Record, shapes: dict[tuple[object, ...], float], numbers: list[float], words: list[str]) -> None:
+def _keep(record: Record, shapes: dict[tuple[object, ...], float], numbers: list[bytes], words: list[str]) -> None:
     """All that the event loop does for a row: its numbers and ids, and the place among `shapes` of what it shares.
 
     None of the words has a space in it; all counts are whole as floats, too.
     """
     decision, usage, attempts = record.decision, record.usage or _NOTHING, record.attempts
-    heads: tuple[object, ...] = ()
-    if len(attempts) == 1:
+    number, heads, tried = len(attempts), _NO_HEADS, b""
+    if number == 1:  # its tokens and its cost are the request's
         only = attempts[0]
         heads = (only.upstream, only.model, only.status, only.failure)
-    else:
+        tried = _TWO(only.started, only.seconds)
+    elif number:
         for attempt in attempts:
+            used = attempt.usage or _NOTHING
             heads += (attempt.upstream, attempt.model, attempt.status, attempt.failure)
+            tried += _FIVE(attempt.started, attempt.seconds, float(used.prompt), float(used.completion), attempt.cost)
     shape: tuple[object, ...] = (
         record.route, record.agent, decision.variant, decision.assignment, record.percentage, record.salt,
         record.policy_hash, record.served, record.status, record.failure, record.fallback, record.stream,
-        usage.estimated, heads,
+        usage.estimated,
     )  # fmt: skip
+    shape += heads
     place = shapes.get(shape)
     if place is None:
         place = shapes[shape] = float(len(shapes))
-    numbers.append(place)
-    numbers.append(record.time)
-    numbers.append(float(decision.bucket))
-    numbers.append(record.latency)
-    numbers.append(record.ttft)
-    numbers.append(float(usage.prompt))
-    numbers.append(float(usage.completion))
-    numbers.append(float(usage.cached))
-    numbers.append(float(usage.reasoning))
-    numbers.append(record.cost)
-    for attempt in attempts:
-        numbers.append(attempt.started)
-        numbers.append(attempt.seconds)
-        if len(attempts) > 1:  # the tokens and the cost of a single one are the request's
-            used = attempt.usage or _NOTHING
-            numbers.append(float(used.prompt))
-            numbers.append(float(used.completion))
-            numbers.append(attempt.cost)
+    numbers.append(
+        _TEN(
+            place, record.time, float(decision.bucket), record.latency, record.ttft, float(usage.prompt),
+            float(usage.completion), float(usage.cached), float(usage.reasoning), record.cost,
+        )
+    )  # fmt: skip
+    numbers.append(tried)
     words.append(record.request_id)
     words.append(record.response_id)
     words.append(record.unit)

@@ -15,7 +15,7 @@ AGENT_PATH: Final = b"/agents/"
 _SURE: Final = frozenset({"key", "default"})
 
 # By lower-case name, as `wire.headers.RequestSorter` reads them.
-Headers = Mapping[bytes, bytes]
+Headers = dict[bytes, bytes]
 
 
 def split_agent_path(target: bytes) -> tuple[bytes | None, bytes]:

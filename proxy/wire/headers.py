@@ -49,7 +49,6 @@ _JOINED: Final = frozenset({b"connection", b"traceparent"})
 # Spellings a sorter remembers; a peer that invents names cannot grow it further.
 _REMEMBERED: Final = 512
 _EDGES: Final = b" \t"
-_CONNECTION: Final = len(b"connection")
 
 
 @dataclass(init=False)
@@ -132,8 +131,11 @@ def is_host(value: bytes) -> bool:
 
 _line: Final = b"%b: %b\r\n".__mod__
 
-# Whether a response's field passes, by its spelling: upstreams have few.
-_passes: Final[dict[bytes, bool]] = {}
+# What becomes of a line of a response's head.  Most lines are the same in every response of an upstream.
+_PASSES: Final = 0
+_DROPPED: Final = 1
+_LISTS: Final = 2  # it is a `Connection` that names other fields
+_fates: Final[dict[bytes, int]] = {}
 
 
 def response_block(head: bytes) -> bytes:
@@ -141,26 +143,30 @@ def response_block(head: bytes) -> bytes:
     passed = []
     listed = _NO_TOKENS
     for line in head.split(b"\r\n"):
-        name, _, value = line.partition(b":")
-        try:
-            passes = _passes[name]
-        except KeyError:
-            passes = _look_at(name)
-        if passes:
+        fate = _fates.get(line)
+        if fate is None:
+            fate = _fate_of(line)
+        if fate == _PASSES:
             passed.append(line)
-        elif len(name) == _CONNECTION and name.lower() == b"connection":
-            listed |= connection_tokens(value.strip(_EDGES))
+        elif fate == _LISTS:
+            listed |= connection_tokens(_split(line)[1])
     if listed:
         passed = [line for line in passed if _split(line)[0].lower() not in listed]
     return b"\r\n".join(passed)
 
 
-def _look_at(name: bytes) -> bool:
+def _fate_of(line: bytes) -> int:
+    name, value = _split(line)
     lower = name.lower()
-    passes = lower != b"content-length" and lower not in HOP_BY_HOP and not lower.startswith(b"proxy-")
-    if len(_passes) < _REMEMBERED:
-        _passes[name] = passes
-    return passes
+    if lower == b"connection":
+        fate = _LISTS if connection_tokens(value) else _DROPPED
+    else:
+        dropped = lower == b"content-length" or lower in HOP_BY_HOP or lower.startswith(b"proxy-")
+        fate = _DROPPED if dropped else _PASSES
+    if len(_fates) >= _REMEMBERED:
+        _fates.clear()  # full of dates and ids
+    _fates[line] = fate
+    return fate
 
 
 def _split(line: bytes) -> Field:

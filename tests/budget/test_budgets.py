@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from proxy.budget.budgets import TYPICAL_COMPLETION, Budgets, BudgetSpent
-from proxy.budget.reservation import Reservation
+from proxy.budget.budgets import Budgets, BudgetSpent
+from proxy.budget.reservation import TYPICAL_COMPLETION, Reservation
 from proxy.budget.windows import DAY, HOUR
 from proxy.policy.snapshot import Policy
 from proxy.wire.body import Body

@@ -68,9 +68,10 @@ ATTEMPT_COLUMNS: Final[tuple[tuple[str, str], ...]] = (
 )
 
 _NOTHING: Final = Usage(0, 0)
-_NO_HEADS: Final[tuple[object, ...]] = ()
+# So many kinds of records before are looked at for one that is like the next.
+_LOOK_BACK: Final = 12
 _TWO: Final = struct.Struct("2d").pack
-_FIVE: Final = struct.Struct("5d").pack
+_THREE: Final = struct.Struct("3d").pack
 _TEN: Final = struct.Struct("10d").pack
 
 Values = tuple[str | int | float | None, ...]
@@ -81,18 +82,12 @@ Row = tuple[Values, tuple[Values, ...]]  # what is kept of a record, and of each
 
 def pack(records: Sequence[Record]) -> bytes:
     """What is kept of the records, as bytes; what they have in common is in them once."""
-    shapes: dict[tuple[object, ...], float] = {}
+    shapes: list[Record] = []
     numbers: list[bytes] = []
     words: list[str] = []
     for record in records:
         _keep(record, shapes, numbers, words)
-    return marshal.dumps(
-        (
-            [[_plain(value) for value in shape] for shape in shapes],
-            b"".join(numbers),
-            " ".join(words),
-        )
-    )
+    return marshal.dumps(([_shape(record) for record in shapes], b"".join(numbers), " ".join(words)))
 
 
 def unpack(packed: bytes) -> list[Row]:
@@ -103,41 +98,80 @@ def unpack(packed: bytes) -> list[Row]:
     return [_row(shapes[int(number())], number, *words[at : at + 3]) for at in range(0, len(words) - 2, 3)]
 
 
-def _keep(record: Record, shapes: dict[tuple[object, ...], float], numbers: list[bytes], words: list[str]) -> None:
+def _keep(record: Record, shapes: list[Record], numbers: list[bytes], words: list[str]) -> None:
     """All that the event loop does for a row: its numbers and ids, and the place among `shapes` of what it shares.
 
     None of the words has a space in it; all counts are whole as floats, too.
     """
-    decision, usage, attempts = record.decision, record.usage or _NOTHING, record.attempts
-    number, heads, tried = len(attempts), _NO_HEADS, b""
-    if number == 1:  # its tokens and its cost are the request's
-        only = attempts[0]
-        heads = (only.upstream, only.model, only.status, only.failure)
-        tried = _TWO(only.started, only.seconds)
-    elif number:
-        for attempt in attempts:
-            used = attempt.usage or _NOTHING
-            heads += (attempt.upstream, attempt.model, attempt.status, attempt.failure)
-            tried += _FIVE(attempt.started, attempt.seconds, float(used.prompt), float(used.completion), attempt.cost)
-    shape: tuple[object, ...] = (
-        record.route, record.agent, decision.variant, decision.assignment, record.percentage, record.salt,
-        record.policy_hash, record.served, record.status, record.failure, record.fallback, record.stream,
-        usage.estimated,
-    )  # fmt: skip
-    shape += heads
-    place = shapes.get(shape)
-    if place is None:
-        place = shapes[shape] = float(len(shapes))
+    place = len(shapes) - 1
+    until = place - _LOOK_BACK
+    while place >= 0 and place > until and not _is_like(record, shapes[place]):
+        place -= 1
+    if place < 0 or place == until:
+        place = len(shapes)
+        shapes.append(record)
+    usage, attempts = record.usage or _NOTHING, record.attempts
     numbers.append(
         _TEN(
-            place, record.time, float(decision.bucket), record.latency, record.ttft, float(usage.prompt),
+            float(place), record.time, float(record.decision.bucket), record.latency, record.ttft, float(usage.prompt),
             float(usage.completion), float(usage.cached), float(usage.reasoning), record.cost,
         )
     )  # fmt: skip
-    numbers.append(tried)
+    for attempt in attempts:
+        numbers.append(_TWO(attempt.started, attempt.seconds))
+        if len(attempts) > 1:  # the tokens and the cost of a single one are the request's
+            used = attempt.usage or _NOTHING
+            numbers.append(_THREE(float(used.prompt), float(used.completion), attempt.cost))
     words.append(record.request_id)
     words.append(record.response_id)
     words.append(record.unit)
+
+
+def _is_like(one: Record, other: Record) -> bool:
+    """Whether all is the same in both that `_shape` tells; what only looks the same costs some bytes."""
+    if (
+        one.agent is not other.agent
+        or one.served is not other.served
+        or one.decision.variant is not other.decision.variant
+    ):
+        return False
+    tried, others = one.attempts, other.attempts
+    if (
+        one.status != other.status or one.failure is not other.failure or one.fallback is not other.fallback
+        or one.policy_hash is not other.policy_hash or one.decision.assignment is not other.decision.assignment
+        or one.stream is not other.stream or one.route is not other.route or one.salt is not other.salt
+        or one.percentage != other.percentage or len(tried) != len(others)
+        or (one.usage or _NOTHING).estimated is not (other.usage or _NOTHING).estimated
+    ):  # fmt: skip
+        return False
+    for number, attempt in enumerate(tried):
+        like = others[number]
+        if (
+            attempt.upstream is not like.upstream or attempt.model is not like.model
+            or attempt.status != like.status or attempt.failure is not like.failure
+        ):  # fmt: skip
+            return False
+    return True
+
+
+def _shape(record: Record) -> Values:
+    """What many records have in common."""
+    decision, usage = record.decision, record.usage or _NOTHING
+    return tuple(
+        [
+            _plain(value)
+            for value in (
+                record.route, record.agent, decision.variant, decision.assignment, record.percentage, record.salt,
+                record.policy_hash, record.served, record.status, record.failure, record.fallback, record.stream,
+                usage.estimated,
+            )
+        ]
+        + [
+            _plain(value)
+            for attempt in record.attempts
+            for value in (attempt.upstream, attempt.model, attempt.status, attempt.failure)
+        ]
+    )  # fmt: skip
 
 
 def _plain(value: object) -> str | int | float:
@@ -147,7 +181,7 @@ def _plain(value: object) -> str | int | float:
     return value if isinstance(value, (bool, int, float)) else str(value)
 
 
-def _row(shape: list[Any], number: Callable[[], float], request_id: str, response_id: str, unit: str) -> Row:
+def _row(shape: Sequence[Any], number: Callable[[], float], request_id: str, response_id: str, unit: str) -> Row:
     (route, agent, variant, assignment, percentage, salt, policy, served, status, failure, fallback, stream, estimated,
      *heads) = shape  # fmt: skip
     attempts = len(heads) // 4

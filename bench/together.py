@@ -1,9 +1,12 @@
-"""All contenders under load at the same time, on one core: what a request takes of it, beside the yardstick's.
+"""Two contenders under load at the same time, on one core: what a request takes of it, beside the yardstick's.
 
-Whatever else the machine does meanwhile hits all of them alike, so this tells small differences apart where
-throughputs, measured one after the other, drift by more.  It says nothing of latency, nor of throughput itself.
+Whatever else the machine does meanwhile hits both alike, so this tells small differences apart where throughputs,
+measured one after the other, drift by more.  It says nothing of latency, nor of throughput itself.  More than two at
+once would be quicker to measure, and wrong: what a process does twenty times a second counts for more of a request
+the fewer of them there are, so that nine of them, at a ninth of a core each, would tell nine times of it.
 """
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from bench.contenders import Contender
@@ -17,7 +20,7 @@ LONGER = 4
 
 
 def together(plan: Plan, case: str, yardstick: str) -> dict[str, list[float]]:
-    """For each contender and round, the yardstick's CPU time of a request by its own; raises BenchError.
+    """For each contender and round, the CPU time of the yardstick's request by that of its own; raises BenchError.
 
     That is the ratio of throughputs of two saturated cores.  Only the process itself is counted: what it leaves to
     others, such as the ledger's writer, is theirs to do when the core has time.  Each round has processes of its
@@ -25,16 +28,19 @@ def together(plan: Plan, case: str, yardstick: str) -> dict[str, list[float]]:
     """
     ratios: dict[str, list[float]] = {contender.name: [] for contender in plan.contenders}
     for number in range(plan.rounds):
-        plan.say(f"{case}: all at once, round {number + 1}/{plan.rounds}")
-        contenders = plan.order(number)
-        with Fleet() as fleet:
-            start_fixed_upstream(fleet, plan.cores.load)
-            servers = {c.name: start_contender(fleet, c, plan) for c in contenders}
-            _round(fleet, plan, servers, contenders, seconds=1)  # they warm up
-            took = _round(fleet, plan, servers, contenders, seconds=plan.seconds * LONGER)
-            fleet.check()
-        for name, each in took.items():
-            ratios[name].append(took[yardstick] / each)
+        for contender in plan.order(number):
+            if contender.name == yardstick:
+                ratios[yardstick].append(1.0)
+                continue
+            plan.say(f"{case}: two at once, round {number + 1}/{plan.rounds}: {contender.name}")
+            pair = [each for each in plan.order(number) if each.name in (contender.name, yardstick)]
+            with Fleet() as fleet:
+                start_fixed_upstream(fleet, plan.cores.load)
+                servers = {each.name: start_contender(fleet, each, plan) for each in pair}
+                _round(fleet, plan, servers, pair, seconds=1)  # they warm up
+                took = _round(fleet, plan, servers, pair, seconds=plan.seconds * LONGER)
+                fleet.check()
+            ratios[contender.name].append(took[yardstick] / took[contender.name])
     return ratios
 
 
@@ -42,7 +48,7 @@ def _round(
     fleet: Fleet,
     plan: Plan,
     servers: dict[str, Process | None],
-    contenders: tuple[Contender, ...],
+    contenders: Sequence[Contender],
     seconds: int,
 ) -> dict[str, float]:
     """CPU time of a request, nanoseconds, by contender."""

@@ -21,6 +21,7 @@ from proxy.words import Attempt, Decision, Failure, Record, Trace, Usage
 
 # Agents outside the policy share one name, so that metrics stay bounded.
 OTHER: Final = "other"
+_UNITS_KEPT: Final = 4096
 
 
 class Refusal(Exception):  # noqa: N818 it is an answer, not an error
@@ -35,6 +36,28 @@ class Refusal(Exception):  # noqa: N818 it is an answer, not an error
 def date_field() -> bytes:
     """The `Date` of an answer of ours: RFC 9110 §6.6.1.  An upstream's answer keeps its own."""
     return b"Date: %b\r\n" % formatdate(usegmt=True).encode()
+
+
+class Units:
+    """Who it is, to nobody without the key: users' keyed hashes.  The same users come again and again."""
+
+    __slots__ = ("_key", "_known")
+
+    def __init__(self, key: bytes) -> None:
+        """`key`: empty, nobody wants to know."""
+        self._key = key
+        self._known: dict[bytes, str] = {}
+
+    def of(self, user: bytes) -> str:
+        """32 hexadecimal digits; empty without a key."""
+        if not self._key:
+            return ""
+        unit = self._known.get(user)
+        if unit is None:
+            if len(self._known) >= _UNITS_KEPT:
+                self._known.clear()
+            unit = self._known[user] = blake2b(user, key=self._key, digest_size=16).hexdigest()
+        return unit
 
 
 class CallState:
@@ -135,8 +158,8 @@ class CallState:
             _added[key] = fields
         return b"x-splitlane-request-id: %b\r\n%b" % (self.request_id.encode(), fields)
 
-    def record(self, unit_key: bytes) -> Record:
-        """The settled request's frozen account.  `unit_key` hashes the user; empty: nobody wants to know."""
+    def record(self, units: Units) -> Record:
+        """The settled request's frozen account."""
         agent, reply, user = self.agent, self.reply, self.user
         percentage, salt = (0.0, "") if agent is None else (agent.percentage, agent.salt)
         return Record(
@@ -159,7 +182,7 @@ class CallState:
             _sum(self.attempts),
             self.cost,
             "" if reply is None else reply.response_id,
-            _unit(user, unit_key) if user and unit_key else "",
+            units.of(user) if user else "",
             self.stream,
             self.adapted,
             self.trace,
@@ -187,21 +210,6 @@ def _sum(attempts: list[Attempt]) -> Usage | None:
         if usage is not None:
             total = usage if total is None else total.plus(usage)
     return total
-
-
-# The same users come again and again.
-_units: Final[dict[tuple[bytes, bytes], str]] = {}
-_UNITS_KEPT: Final = 4096
-
-
-def _unit(user: bytes, key: bytes) -> str:
-    """Who it is, to nobody without the key."""
-    unit = _units.get((key, user))
-    if unit is None:
-        if len(_units) >= _UNITS_KEPT:
-            _units.clear()
-        unit = _units[key, user] = blake2b(user, key=key, digest_size=16).hexdigest()
-    return unit
 
 
 # Apart from the request's id, the same few answers to "who served this" come again and again.

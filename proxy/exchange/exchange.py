@@ -8,7 +8,7 @@ from typing import Final
 
 from proxy.budget.budgets import Budgets, BudgetSpent
 from proxy.exchange.attempts import Attempts
-from proxy.exchange.call import CallState, Refusal, date_field
+from proxy.exchange.call import CallState, Refusal, Units, date_field
 from proxy.exchange.classify import judge
 from proxy.exchange.client import Client
 from proxy.exchange.crowd import Crowd
@@ -67,7 +67,7 @@ class Exchange:
         self._settled: list[CallState] = []
         self.sinks = sinks  # who gets the records
         self.feedback: FeedbackSink | None = None  # None: there is no store
-        self.unit_key = b""  # hashes users in records; empty: it does not
+        self.units = Units(b"")  # of the users in records
         self.trace_share: float | None = None  # of the requests whose caller does not decide; None: tracing is off
         self._loop = loop
 
@@ -310,7 +310,7 @@ class Exchange:
         """Hand the records of settled requests to the sinks."""
         settled, self._settled = self._settled, []
         if settled:
-            records = [call.record(self.unit_key) for call in settled]
+            records = [call.record(self.units) for call in settled]
             for sink in self.sinks:
                 sink(records)
 

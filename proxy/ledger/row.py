@@ -72,7 +72,7 @@ _NOTHING: Final = Usage(0, 0)
 _LOOK_BACK: Final = 12
 _TWO: Final = struct.Struct("2d").pack
 _THREE: Final = struct.Struct("3d").pack
-_TEN: Final = struct.Struct("10d").pack
+_EIGHT: Final = struct.Struct("8d").pack
 
 Values = tuple[str | int | float | None, ...]
 
@@ -112,11 +112,13 @@ def _keep(record: Record, shapes: list[Record], numbers: list[bytes], words: lis
         shapes.append(record)
     usage, attempts = record.usage or _NOTHING, record.attempts
     numbers.append(
-        _TEN(
+        _EIGHT(
             float(place), record.time, float(record.decision.bucket), record.latency, record.ttft, float(usage.prompt),
-            float(usage.completion), float(usage.cached), float(usage.reasoning), record.cost,
+            float(usage.completion), record.cost,
         )
     )  # fmt: skip
+    if _is_detailed(usage):
+        numbers.append(_TWO(float(usage.cached), float(usage.reasoning)))
     for attempt in attempts:
         numbers.append(_TWO(attempt.started, attempt.seconds))
         if len(attempts) > 1:  # the tokens and the cost of a single one are the request's
@@ -136,19 +138,20 @@ def _is_like(one: Record, other: Record) -> bool:
     ):
         return False
     tried, others = one.attempts, other.attempts
+    used, like = one.usage or _NOTHING, other.usage or _NOTHING
     if (
         one.status != other.status or one.failure is not other.failure or one.fallback is not other.fallback
         or one.policy_hash is not other.policy_hash or one.decision.assignment is not other.decision.assignment
         or one.stream is not other.stream or one.route is not other.route or one.salt is not other.salt
         or one.percentage != other.percentage or len(tried) != len(others)
-        or (one.usage or _NOTHING).estimated is not (other.usage or _NOTHING).estimated
+        or used.estimated is not like.estimated or _is_detailed(used) is not _is_detailed(like)
     ):  # fmt: skip
         return False
     for number, attempt in enumerate(tried):
-        like = others[number]
+        again = others[number]
         if (
-            attempt.upstream is not like.upstream or attempt.model is not like.model
-            or attempt.status != like.status or attempt.failure is not like.failure
+            attempt.upstream is not again.upstream or attempt.model is not again.model
+            or attempt.status != again.status or attempt.failure is not again.failure
         ):  # fmt: skip
             return False
     return True
@@ -163,7 +166,7 @@ def _shape(record: Record) -> Values:
             for value in (
                 record.route, record.agent, decision.variant, decision.assignment, record.percentage, record.salt,
                 record.policy_hash, record.served, record.status, record.failure, record.fallback, record.stream,
-                usage.estimated,
+                usage.estimated, _is_detailed(usage),
             )
         ]
         + [
@@ -172,6 +175,10 @@ def _shape(record: Record) -> Values:
             for value in (attempt.upstream, attempt.model, attempt.status, attempt.failure)
         ]
     )  # fmt: skip
+
+
+def _is_detailed(usage: Usage) -> bool:
+    return usage.cached != 0 or usage.reasoning != 0
 
 
 def _plain(value: object) -> str | int | float:
@@ -183,11 +190,11 @@ def _plain(value: object) -> str | int | float:
 
 def _row(shape: Sequence[Any], number: Callable[[], float], request_id: str, response_id: str, unit: str) -> Row:
     (route, agent, variant, assignment, percentage, salt, policy, served, status, failure, fallback, stream, estimated,
-     *heads) = shape  # fmt: skip
+     detailed, *heads) = shape  # fmt: skip
     attempts = len(heads) // 4
     time, bucket, latency, ttft = number(), int(number()), number(), number()
-    prompt, completion, cached, reasoning = int(number()), int(number()), int(number()), int(number())
-    cost = number()
+    prompt, completion, cost = int(number()), int(number()), number()
+    cached, reasoning = (int(number()), int(number())) if detailed else (0, 0)
     own: list[tuple[float, ...]] = [(number(), number(), prompt, completion, cost)] if attempts == 1 else []
     while len(own) < attempts:
         own.append((number(), number(), int(number()), int(number()), number()))

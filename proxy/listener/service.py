@@ -15,6 +15,7 @@ from proxy.admin.guard import Guard
 from proxy.admin.reporter import Reporter
 from proxy.admin.seen import Seen, SeenHere
 from proxy.budget.metrics import budget_metrics
+from proxy.exchange.call import Units
 from proxy.exchange.exchange import Exchange
 from proxy.exchange.probes import Probes
 from proxy.exchange.shadow_metrics import shadow_metrics
@@ -300,7 +301,7 @@ class Service:
             self.on_adopted()
 
     def _hash_users_with(self, key: bytes) -> None:
-        self.exchange.unit_key = key
+        self.exchange.units = Units(key)
 
     async def _keep_in(self, policy: Policy) -> None:
         await self.ledger.follow(policy.store, policy.observability.log_level)

@@ -49,8 +49,7 @@ class Reservation:
         """Hold what the call of a model at `price` may cost, beside the US dollars `billed` so far."""
         nano = billed * NANO
         if price is not None:  # dollars per million tokens are thousands of nano-dollars per token
-            fresh_price, output_price, _ = price
-            nano += 1000 * (self.prompt * fresh_price + self.completion * output_price)
+            nano += 1000.0 * (float(self.prompt) * price.input + float(self.completion) * price.output)
         amount = int(nano + 0.5)
         more = amount - self.amount
         self.amount = amount

@@ -25,7 +25,7 @@ class Window:
 
     def reaches(self, limit: float) -> bool:
         """Whether nothing is left of `limit`, US dollars."""
-        return self.spent + self.others + self.reserved / NANO >= limit
+        return self.spent + self.others + float(self.reserved) / NANO >= limit
 
 
 class Windows:

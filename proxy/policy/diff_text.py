@@ -1,6 +1,7 @@
 """An agent's diff in words and in JSON values.  Pure."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 from proxy.policy.agent_diff import AgentDiff, PriceChange, SettingChange
@@ -93,7 +94,7 @@ def price_text(price: Price | None) -> str:
 
 
 def _prices(old: Price | None, new: Price | None) -> str:
-    if old is not None and new is not None and old[:2] == new[:2]:
+    if old is not None and new is not None and (old.input, old.output) == (new.input, new.output):
         return f"${old.cached_input:g} → ${new.cached_input:g} per million cached input tokens"
     return f"{price_text(old)} → {price_text(new)} per million tokens"
 
@@ -149,4 +150,4 @@ def target_json(target: Target) -> dict[str, Any]:
 
 
 def _price_json(price: Price | None) -> dict[str, float] | None:
-    return None if price is None else price._asdict()
+    return None if price is None else asdict(price)

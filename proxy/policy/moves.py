@@ -46,7 +46,9 @@ class Flow(NamedTuple):
 
 def costs_more(old: Price | None, new: Price | None) -> bool:
     """Whether any of the three prices per million tokens rises; False where one is unknown."""
-    return old is not None and new is not None and any(after > before for before, after in zip(old, new, strict=True))
+    if old is None or new is None:
+        return False
+    return new.input > old.input or new.output > old.output or new.cached_input > old.cached_input
 
 
 def finetuned_share(agent: AgentPolicy) -> float:

@@ -53,7 +53,8 @@ class UpstreamPolicy:
     ca_file: str | None  # None: the system's certificate authorities
 
 
-class Price(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Price:
     """US dollars per million tokens."""
 
     input: float
@@ -62,11 +63,11 @@ class Price(NamedTuple):
 
     def of(self, usage: Usage) -> float:
         """US dollars that the tokens cost; reasoning is part of the completion, and billed as it."""
-        fresh_price, output_price, cached_price = self  # in one step: a field at a time costs twice as much
-        prompt, cached = usage.prompt, usage.cached
+        prompt, cached = float(usage.prompt), float(usage.cached)
         if cached > prompt:
             cached = prompt
-        return ((prompt - cached) * fresh_price + cached * cached_price + usage.completion * output_price) / 1_000_000
+        fresh = (prompt - cached) * self.input
+        return (fresh + cached * self.cached_input + float(usage.completion) * self.output) / 1_000_000.0
 
 
 @dataclass(frozen=True, slots=True)

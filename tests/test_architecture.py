@@ -5,6 +5,7 @@ DESIGN §2; STYLE 2, 13 and 18.  Everything is read from the source's syntax tre
 
 import ast
 import re
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
@@ -258,3 +259,18 @@ def test_table_of_covering_tests_is_true(name: str) -> None:
     assert not own_test_files(module), f"{name} has tests of its own: take it off the table"
     tests = ROOT / "tests" / COVERED_BY[name]
     assert "def test_" in tests.read_text("utf-8")
+
+
+def test_constants_of_compiled_modules_are_final() -> None:
+    """Any other global is looked up by name, in a dict, each time a compiled function reads it."""
+    hook = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]["hooks"]
+    compiled = [file for pattern in hook["custom"]["modules"] for file in ROOT.glob(pattern)]
+    assert len(compiled) > 40
+    plain = [
+        f"{file.relative_to(ROOT)}:{node.lineno}"
+        for file in compiled
+        for node in ast.parse(file.read_text()).body
+        if (isinstance(node, ast.Assign) and not isinstance(node.value, ast.Subscript | ast.BinOp))
+        or (isinstance(node, ast.AnnAssign) and node.value is not None and "Final" not in ast.unparse(node.annotation))
+    ]
+    assert plain == []

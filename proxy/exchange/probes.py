@@ -41,7 +41,8 @@ log: Final = logging.getLogger("splitlane.exchange")
 IN_A_ROW: Final = 2
 # How long a model is left alone after its upstream has said that there are too many requests, seconds: at least,
 # and at most, whatever it asks for.
-PAUSE, LONGEST_PAUSE = 60.0, 3600.0
+PAUSE: Final = 60.0
+LONGEST_PAUSE: Final = 3600.0
 # How long a probe that is cut at the end may take to go, seconds.
 CUT_GRACE: Final = 0.2
 

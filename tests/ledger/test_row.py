@@ -1,10 +1,11 @@
 """A record as the store's row.  Histogram bins: the promised error."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.ledger.row import COLUMNS, FIRST_BIN, Row, bin_of, middle_of, pack, unpack
-from proxy.words import Assignment, Attempt, Decision, Failure, Variant
+from proxy.words import Assignment, Attempt, Decision, Failure, Usage, Variant
 from tests.ledger.records import HOUR, record
 from tests.support.records import row_of
 
@@ -65,3 +66,24 @@ def test_packed_records_are_their_rows_again_and_small() -> None:
     packed = pack(records)
     assert unpack(packed) == [row_of(each) for each in records]
     assert len(packed) < 300 * len(records)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"agent": "b"}, {"route": "passthrough"}, {"percentage": 77.0}, {"salt": "other"}, {"policy_hash": "other"},
+        {"served": "n"}, {"status": 299}, {"failure": Failure.RESET}, {"fallback": Failure.BUDGET}, {"stream": True},
+        {"decision": Decision(Variant.FINETUNED, Assignment.OVERRIDE, -1)},
+        {"decision": Decision(Variant.BASELINE, Assignment.UNASSIGNED, -1)},
+        {"usage": Usage(1, 2, estimated=True)}, {"usage": Usage(9, 2, 5)}, {"usage": Usage(1, 2, 0, 1)},
+        {"attempts": (Attempt("down", "m", 200, None, 0.0, 0.1, None, 0.0),)},
+        {"attempts": (Attempt("up", "n", 200, None, 0.0, 0.1, None, 0.0),)},
+        {"attempts": (Attempt("up", "m", 201, None, 0.0, 0.1, None, 0.0),)},
+        {"attempts": (Attempt("up", "m", 200, Failure.RESET, 0.0, 0.1, None, 0.0),)},
+        {"attempts": record().attempts * 2}, {"attempts": ()},
+    ],
+)  # fmt: skip
+def test_records_that_differ_in_one_thing_are_not_taken_for_alike(change: dict[str, object]) -> None:
+    plain, other = record(), record(**change)
+    assert unpack(pack([plain, other, plain])) == [row_of(plain), row_of(other), row_of(plain)]
+    assert row_of(other) != row_of(plain)

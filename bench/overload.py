@@ -29,6 +29,8 @@ FACTORS = (1, 2, 5, 10)
 QUIET = 0.1
 # With less room, there is none to keep free for others.
 FAIR_FROM = 20
+# What being refused may take, as a median, and what a served request may take besides twice its upstream's time.
+PATIENCE_MS = 100.0
 
 COLUMNS = (
     Column("factor", "offered, of capacity"),
@@ -166,7 +168,7 @@ def main() -> int:
         progress("")
         return 130
     progress("")
-    problems = broken_laws(outcome, patience_ms=options.latency * 1000)
+    problems = broken_laws(outcome, patience_ms=PATIENCE_MS)
     content = document(outcome, quick=options.seconds < 10) | {"problems": problems}
     where = write(content)
     print(json.dumps(content, indent=1) if options.json else f"{table(outcome)}\nwritten to {where}")

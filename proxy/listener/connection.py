@@ -238,11 +238,11 @@ class ClientConnection(asyncio.Protocol):
                 else:
                     self._close(read_on=not request.whole)
                 return
+            if request.crowded_out:
+                await self.listener.turnstile.pass_through(self.transport)
             if not waiting and not self._stalled:
                 patience = self.listener.limits().request_headers if self._heading else KEEPALIVE
                 self._dog.set(self._loop.time() + patience)
-            if request.crowded_out:
-                await self.listener.turnstile.pass_through(self.transport)
 
     async def more(self) -> None:
         """Wait until something has arrived."""

@@ -102,11 +102,7 @@ class Service:
         self._known_cache: tuple[Policy, frozenset[str]] = (policy, _models(policy))
         self._peers = Peers(self.exchange)
         self._listener = Listener(
-            self._peers.handler,
-            self.exchange.refuse,
-            lambda: self.exchange.policy.limits,
-            self._loop,
-            outbox,
+            self._peers.handler, self.exchange.refuse, lambda: self.exchange.policy.limits, self._loop, outbox
         )
         self.admin_listener = AdminListener(
             self.exchange, store, self.seen, self.probes, self.alarms, self._reporter,
@@ -119,6 +115,7 @@ class Service:
         self._signalled = asyncio.Event()
         self._hurry = asyncio.Event()
         self._flushing: asyncio.TimerHandle | None = None
+        self._used = 0.0  # of the processor, at the last flush
         self._watching: asyncio.Task[None] | None = None
 
     @property
@@ -332,9 +329,12 @@ class Service:
         now = time.perf_counter()
         late = max(0.0, now - due)
         self.metrics.lag.observe(late)
-        self.exchange.crowd.look(late)
+        crowd = self.exchange.crowd
+        crowd.look(late)
         self.exchange.flush()
-        self._listener.turnstile.turn(late + FLUSH_EVERY, self.exchange.crowd.begins - self.exchange.in_flight)
+        used, self._used = self._used, time.thread_time()
+        idle = FLUSH_EVERY - late - (self._used - used)  # what a late loop has left is not idle
+        self._listener.turnstile.turn(FLUSH_EVERY + late, idle, crowd.begins - self.exchange.in_flight)
         self.ledger.send()
         self.seen.recent.look(now)
         self._flushing = self._loop.call_later(FLUSH_EVERY, self._flush, now + FLUSH_EVERY)

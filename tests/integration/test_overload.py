@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from proxy.listener.service import FLUSH_EVERY
 from proxy.listener.turnstile import TURNS
 from proxy.stub import Stub, StubConfig
 from tests.integration.asking import ask, chat, chat_body, error_of
@@ -111,8 +112,11 @@ async def test_admitted_requests_are_not_slowed_by_those_refused() -> None:
         pytest.fail(f"slowed from {unloaded} to {max(admitted)} s each time")
 
 
-async def test_clients_that_come_back_at_once_are_refused_so_often_a_second_and_served_when_there_is_room() -> None:
+async def test_clients_that_come_back_at_once_are_refused_so_often_a_second_and_served_when_there_is_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A refusal costs what serving costs: who heeds no `Retry-After` must not take the processor from who is served."""
+    monkeypatch.setattr("proxy.listener.turnstile.IDLE_TURNS", 0)  # the processor is short
     async with Stub(StubConfig(latency=1.0)) as stub, running(policy_of(stub.url, **limits())) as lane:
         waiting = [asyncio.create_task(ask(lane, chat())) for _ in range(LIMIT)]
         await eventually(lambda: len(stub.calls) == LIMIT)
@@ -141,6 +145,46 @@ async def test_clients_that_come_back_at_once_are_refused_so_often_a_second_and_
         await asyncio.gather(*pressing, return_exceptions=True)
         await lane.idle()
         await eventually(lambda: lane.service.connections == 0)
+
+
+async def test_head_that_nobody_reads_has_no_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    for turns in ("TURNS", "SHARE", "IDLE_TURNS"):
+        monkeypatch.setattr(f"proxy.listener.turnstile.{turns}", 0)
+    policy = {"request_headers": "300ms"}
+    async with Stub(StubConfig(latency=1.0)) as stub, running(policy_of(stub.url, **limits(**policy))) as lane:
+        waiting = [asyncio.create_task(ask(lane, chat())) for _ in range(LIMIT)]
+        await eventually(lambda: len(stub.calls) == LIMIT)
+        await asyncio.sleep(2 * FLUSH_EVERY)  # now no turn is free
+        async with RawClient(lane.host, lane.port) as client:
+            begun = chat()[:40]
+            await client.send(chat() + begun)
+            assert (await client.read_response()).status == 503
+            await asyncio.gather(*waiting)
+            await client.send(chat()[len(begun) :])
+            assert (await client.read_response()).status == 200
+
+
+async def test_more_refusals_than_turns_are_immediate_while_the_processor_is_idle() -> None:
+    clients, pause = 60, 0.15
+    assert clients / pause > 1.5 * TURNS
+    async with Stub(StubConfig(latency=3.0)) as stub, running(policy_of(stub.url, **limits())) as lane:
+        waiting = [asyncio.create_task(ask(lane, chat())) for _ in range(LIMIT)]
+        await eventually(lambda: len(stub.calls) == LIMIT)
+        seconds: list[float] = []
+
+        async def press(number: int) -> None:
+            async with RawClient(lane.host, lane.port) as client:
+                await asyncio.sleep(number * pause / clients)
+                while not waiting[0].done():
+                    asked = time.monotonic()
+                    await client.send(chat())
+                    assert (await client.read_response()).status in (200, 503)
+                    seconds.append(time.monotonic() - asked)
+                    await asyncio.sleep(pause)
+
+        await asyncio.gather(*(press(number) for number in range(clients)), *waiting)
+        # A turn would come every `clients / TURNS` seconds.
+        assert sorted(seconds)[len(seconds) // 2] < (clients / TURNS - pause) / 2
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from proxy.listener.turnstile import SHARE, TURNS, Turnstile
+from proxy.listener.turnstile import IDLE_TURNS, SHARE, TURNS, Turnstile
 from tests.support.lane import eventually
 
 
@@ -39,36 +39,45 @@ async def test_turns_come_in_order_at_their_rate_and_nothing_is_read_before() ->
     turnstile = Turnstile(asyncio.get_running_loop())
     passing, transports = await queue(turnstile, 10)
     assert [each.paused for each in transports] == [1] * 10
-    turnstile.turn(4 / TURNS, room=-3)
+    turnstile.turn(4 / TURNS, idle=0.0, room=-3)
     assert await gone_on(passing) == [True] * 4 + [False] * 6
     assert [each.paused for each in transports] == [0] * 4 + [1] * 6
-    turnstile.turn(100 / TURNS, room=0)
+    turnstile.turn(100 / TURNS, idle=0.0, room=0)
     assert all(await gone_on(passing))
 
 
 async def test_turns_nobody_waited_for_are_free_until_the_next_ones_come() -> None:
     turnstile = Turnstile(asyncio.get_running_loop())
-    turnstile.turn(3 / TURNS, room=0)
+    turnstile.turn(3 / TURNS, idle=0.0, room=0)
     passing, transports = await queue(turnstile, 5)
     assert await gone_on(passing) == [True] * 3 + [False] * 2
     assert [each.paused for each in transports] == [0] * 3 + [1] * 2
-    turnstile.turn(1 / TURNS, room=0)
-    turnstile.turn(1 / TURNS, room=0)
+    turnstile.turn(1 / TURNS, idle=0.0, room=0)
+    turnstile.turn(1 / TURNS, idle=0.0, room=0)
     assert len(turnstile) == 0
 
 
 async def test_room_lets_on_at_once_as_many_as_there_is() -> None:
     turnstile = Turnstile(asyncio.get_running_loop())
     passing, _ = await queue(turnstile, 50)
-    turnstile.turn(1 / TURNS, room=40)
+    turnstile.turn(1 / TURNS, idle=0.0, room=40)
     assert sum(await gone_on(passing)) == 40
+
+
+async def test_idle_time_lets_on_as_many_as_it_can_refuse_and_a_late_loop_none() -> None:
+    turnstile = Turnstile(asyncio.get_running_loop())
+    passing, _ = await queue(turnstile, 200)
+    turnstile.turn(4 / TURNS, idle=-1.0, room=0)
+    assert sum(await gone_on(passing)) == 4
+    turnstile.turn(4 / TURNS, idle=100 / IDLE_TURNS, room=0)
+    assert sum(await gone_on(passing)) == 104
 
 
 async def test_of_thousands_a_share_goes_on_each_second() -> None:
     turnstile = Turnstile(asyncio.get_running_loop())
     passing, _ = await queue(turnstile, 10_000)
     for _ in range(10):
-        turnstile.turn(0.1, room=0)
+        turnstile.turn(0.1, idle=0.0, room=0)
     assert sum(await gone_on(passing)) == pytest.approx(10_000 * SHARE, rel=0.1)
 
 
@@ -77,8 +86,8 @@ async def test_a_client_that_leaves_takes_nobodys_turn() -> None:
     passing, _ = await queue(turnstile, 3)
     passing[0].cancel()
     await asyncio.sleep(0)
-    turnstile.turn(1 / TURNS, room=0)
+    turnstile.turn(1 / TURNS, idle=0.0, room=0)
     await eventually(lambda: passing[1].done())
     assert not passing[2].done()
-    turnstile.turn(1 / TURNS, room=0)
+    turnstile.turn(1 / TURNS, idle=0.0, room=0)
     await eventually(lambda: passing[2].done())

@@ -28,12 +28,12 @@ from proxy.watchdog import NEVER
 from proxy.wire.body import Body, BodyError
 from proxy.wire.errors import ErrorAnswer, bad_request, failure_answer
 from proxy.wire.headers import RequestSorter, is_host, response_block
-from proxy.words import Decision, Failure, Variant
+from proxy.words import Decision, Failure, Record, Variant
 
 log: Final = logging.getLogger("splitlane.exchange")
 
-# Records are made this many at a time, and whenever `flush` is called: in one go they cost half.
-SETTLE_AT_ONCE: Final = 64
+# Records go to the sinks this many at a time, and whenever `flush` is called: in one go they cost half.
+SETTLE_AT_ONCE: Final = 128
 
 CHAT: Final = b"/v1/chat/completions"
 FEEDBACK: Final = b"/v1/feedback"
@@ -64,7 +64,7 @@ class Exchange:
         self._host: bytes | None = None  # of the last request, and found sound
         self._strangers_identity: IdentityPolicy | None = None
         self._strangers_sorter = self._sorter
-        self._settled: list[CallState] = []
+        self._settled: list[Record] = []
         self.sinks = sinks  # who gets the records
         self.feedback: FeedbackSink | None = None  # None: there is no store
         self.units = Units(b"")  # of the users in records
@@ -299,18 +299,16 @@ class Exchange:
                 self.crowd.left(call)
         if (agent := call.agent) is not None and agent.shadow is not None:
             self.shadow.offer(call, agent, agent.shadow, self.in_flight)
-        call.body = None
         call.latency = time.perf_counter() - call.started
         settled = self._settled
-        settled.append(call)
+        settled.append(call.record(self.units))
         if len(settled) >= SETTLE_AT_ONCE:
             self.flush()
 
     def flush(self) -> None:
         """Hand the records of settled requests to the sinks."""
-        settled, self._settled = self._settled, []
-        if settled:
-            records = [call.record(self.units) for call in settled]
+        records, self._settled = self._settled, []
+        if records:
             for sink in self.sinks:
                 sink(records)
 

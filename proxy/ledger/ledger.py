@@ -72,7 +72,8 @@ class Ledger:
         self._proxy = secrets.token_hex(8)  # this life of this process
         self.standing: Standing | None = None  # as told last; None: nothing yet
         self._records = Queue()
-        self.take = Packer(self._records, MAX_BATCH, self.send).take  # keeps records, or counts that they are dropped
+        # Keeps records, or counts that they are dropped.
+        self.take = Packer(self._records, MAX_BATCH, lambda: self._send(MAX_BATCH)).take
         self._feedback = Queue(max_rows=MAX_FEEDBACK)
         self._joined = self._unknown = 0
         self._braking = Braking(on_brakes)
@@ -94,17 +95,25 @@ class Ledger:
     def trip(self, brake: Brake) -> None:
         """Stop an agent's fine-tune, here at once and for all proxies of the store; remembered there."""
         self._braking.trip(brake)
-        self.send()
+        self._send(MAX_BATCH)
 
     def clear(self, agent: str, actor: str) -> None:
         """Take an agent's brake back: `actor` says so."""
         self._braking.clear(agent, time.time(), actor)
-        self.send()
+        self._send(MAX_BATCH)
 
     def send(self) -> None:
-        """Send what has gathered: called now and then, and whenever there is a whole batch."""
+        """Send what has gathered, called now and then; while the writer is at an earlier batch, whole ones only."""
+        self._send(MAX_BATCH if self._sent else 1)
+
+    def _send(self, least: int) -> None:
+        """Send batches of `least` records or ratings, and brakes at once."""
         keeper, records, feedback, braking = self._keeper, self._records, self._feedback, self._braking
-        while keeper is not None and len(self._sent) < WINDOW and (len(records) or len(feedback) or len(braking)):
+        while (
+            keeper is not None
+            and len(self._sent) < WINDOW
+            and (len(records) >= least or len(feedback) >= least or len(braking))
+        ):
             self._batches += 1
             name = f"{self._proxy}-{self._batches}"
             blocks, rows = records.take(MAX_BATCH)
@@ -185,7 +194,7 @@ class Ledger:
             self._restart = None
         late = self._loop.time() + (CLOSE_WITHIN if self._up else HOPELESS)
         while self._keeper is not None and self._left and self._loop.time() < late:
-            self.send()
+            self._send(1)
             await asyncio.sleep(0.005)
         keeper, self._keeper = self._keeper, None
         if keeper is not None:
@@ -223,8 +232,7 @@ class Ledger:
                     self._records.lost += sent - rows
                     self._feedback.written += feedback
                     self._feedback.lost += rated - feedback
-                if len(self._records) >= MAX_BATCH or len(self._braking):
-                    self.send()
+                self._send(MAX_BATCH)
             case ("spent", dict(spent)):
                 self._on_spent(spent)
             case ("braked", list(brakes)):

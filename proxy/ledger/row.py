@@ -71,8 +71,9 @@ _NOTHING: Final = Usage(0, 0)
 # So many kinds of records before are looked at for one that is like the next.
 _LOOK_BACK: Final = 12
 _TWO: Final = struct.Struct("2d").pack
-_THREE: Final = struct.Struct("3d").pack
+_FIVE: Final = struct.Struct("5d").pack
 _EIGHT: Final = struct.Struct("8d").pack
+_TEN: Final = struct.Struct("10d").pack
 
 Values = tuple[str | int | float | None, ...]
 
@@ -111,19 +112,26 @@ def _keep(record: Record, shapes: list[Record], numbers: list[bytes], words: lis
         place = len(shapes)
         shapes.append(record)
     usage, attempts = record.usage or _NOTHING, record.attempts
-    numbers.append(
-        _EIGHT(
-            float(place), record.time, float(record.decision.bucket), record.latency, record.ttft, float(usage.prompt),
-            float(usage.completion), record.cost,
+    prompt, completion, bucket = float(usage.prompt), float(usage.completion), float(record.decision.bucket)
+    if len(attempts) == 1:  # its tokens and its cost are the request's
+        only = attempts[0]
+        numbers.append(
+            _TEN(
+                float(place), record.time, bucket, record.latency, record.ttft, prompt, completion, record.cost,
+                only.started, only.seconds,
+            )
+        )  # fmt: skip
+    else:
+        numbers.append(
+            _EIGHT(float(place), record.time, bucket, record.latency, record.ttft, prompt, completion, record.cost)
         )
-    )  # fmt: skip
+        for attempt in attempts:
+            used = attempt.usage or _NOTHING
+            numbers.append(
+                _FIVE(attempt.started, attempt.seconds, float(used.prompt), float(used.completion), attempt.cost)
+            )
     if _is_detailed(usage):
         numbers.append(_TWO(float(usage.cached), float(usage.reasoning)))
-    for attempt in attempts:
-        numbers.append(_TWO(attempt.started, attempt.seconds))
-        if len(attempts) > 1:  # the tokens and the cost of a single one are the request's
-            used = attempt.usage or _NOTHING
-            numbers.append(_THREE(float(used.prompt), float(used.completion), attempt.cost))
     words.append(record.request_id)
     words.append(record.response_id)
     words.append(record.unit)
@@ -194,10 +202,10 @@ def _row(shape: Sequence[Any], number: Callable[[], float], request_id: str, res
     attempts = len(heads) // 4
     time, bucket, latency, ttft = number(), int(number()), number(), number()
     prompt, completion, cost = int(number()), int(number()), number()
-    cached, reasoning = (int(number()), int(number())) if detailed else (0, 0)
     own: list[tuple[float, ...]] = [(number(), number(), prompt, completion, cost)] if attempts == 1 else []
     while len(own) < attempts:
         own.append((number(), number(), int(number()), int(number()), number()))
+    cached, reasoning = (int(number()), int(number())) if detailed else (0, 0)
     streamed = ttft >= 0
     columns = (
         request_id,

@@ -50,6 +50,8 @@ TTFT_BUCKETS: Final[tuple[float, ...]] = (
 )
 # How many series of agents and models that left the policy are kept: a scrape is to see their last counts.
 GONE_KEPT: Final = 256
+# So many kinds of records are found again without a dict.
+_KINDS_KEPT: Final = 24
 OTHER: Final = "other"
 OVERHEAD_BUCKETS: Final[tuple[float, ...]] = (
     0.00005,
@@ -153,6 +155,29 @@ class ModelSeries:
         self.ttft.load(plain["ttft"])
 
 
+class _Count:
+    __slots__ = ("value",)
+
+    def __init__(self, value: int = 0) -> None:
+        self.value = value
+
+
+class _Kind:
+    """Where records with these very words are counted."""
+
+    __slots__ = ("agent", "assigned", "assignment", "series", "served", "variant")
+
+    def __init__(
+        self, agent: str, variant: str, served: str, assignment: str, series: ModelSeries, assigned: _Count
+    ) -> None:
+        self.agent = agent
+        self.variant = variant
+        self.served = served
+        self.assignment = assignment
+        self.series = series
+        self.assigned = assigned
+
+
 class Metrics:
     """Takes records; yields metric families to a scrape, as prometheus_client asks of a collector."""
 
@@ -162,8 +187,9 @@ class Metrics:
         self._gauges = gauges
         self._models: dict[tuple[str, str, str], ModelSeries] = {}
         self._fallbacks: defaultdict[tuple[str, str], int] = defaultdict(int)
-        self._assignments: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self._assignments: dict[tuple[str, str], _Count] = {}
         self._adapted: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self._kinds: list[_Kind] = []  # of the latest records: a few looks are cheaper than hashing six words
         self.overhead = Histogram(OVERHEAD_BUCKETS)
         self.lag = Histogram(LAG_BUCKETS)  # observed by who has a timer
         self._build = (__version__, str(is_compiled()).lower())
@@ -175,12 +201,10 @@ class Metrics:
 
     def settle(self, record: Record) -> None:
         """Count one."""
-        agent, decision, served, failure = record.agent, record.decision, record.served, record.failure
-        latency, ttft, usage, cost, fallback = record.latency, record.ttft, record.usage, record.cost, record.fallback
-        variant = decision.variant
-        series = self._models.get((agent, variant, served))
-        if series is None:
-            series = self._series((agent, variant, served))
+        kind = self._kind_of(record)
+        kind.assigned.value += 1
+        series, failure, fallback = kind.series, record.failure, record.fallback
+        latency, ttft, usage, cost = record.latency, record.ttft, record.usage, record.cost
         if failure is None:
             series.successes += 1
         else:
@@ -196,16 +220,32 @@ class Metrics:
             series.cached += usage.cached
             series.reasoning += usage.reasoning
         if cost:
-            if served and len(record.attempts) == 1:
+            if kind.served and len(record.attempts) == 1:
                 series.cost += cost
             else:
-                self._add_costs(agent, variant, record.attempts)
+                self._add_costs(kind.agent, kind.variant, record.attempts)
         if fallback is not None:
-            self._fallbacks[agent, fallback] += 1
-        self._assignments[agent, decision.assignment] += 1
+            self._fallbacks[kind.agent, fallback] += 1
         self.overhead.observe(latency - record.blocked)
         for field in record.adapted:
-            self._adapted[agent, field] += 1
+            self._adapted[kind.agent, field] += 1
+
+    def _kind_of(self, record: Record) -> _Kind:
+        agent, served, decision = record.agent, record.served, record.decision
+        variant, assignment = decision.variant, decision.assignment
+        for kind in self._kinds:
+            if (
+                kind.agent is agent and kind.served is served and kind.variant is variant
+                and kind.assignment is assignment
+            ):  # fmt: skip
+                return kind
+        assigned = self._assignments.setdefault((agent, assignment), _Count())
+        kind = _Kind(agent, variant, served, assignment, self._series((agent, variant, served)), assigned)
+        if served in self._known_models():  # the policy may learn the others
+            if len(self._kinds) >= _KINDS_KEPT:
+                self._kinds.clear()
+            self._kinds.append(kind)
+        return kind
 
     def _add_costs(self, agent: str, variant: str, attempts: tuple[Attempt, ...]) -> None:
         """Each attempt's cost to its own model."""
@@ -214,10 +254,13 @@ class Metrics:
                 self._series((agent, variant, attempt.model)).cost += attempt.cost
 
     def _series(self, key: tuple[str, str, str]) -> ModelSeries:
-        agent, variant, served = key
-        if served not in self._known_models():
-            key = (agent, variant, OTHER)
-        return self._models.setdefault(key, ModelSeries())
+        series = self._models.get(key)
+        if series is None:
+            agent, variant, served = key
+            if served not in self._known_models():
+                key = (agent, variant, OTHER)
+            series = self._models.setdefault(key, ModelSeries())
+        return series
 
     def keep(self, agents: Container[str], models: Container[str]) -> None:
         """The policy's agents and models from now on; of others no more than `GONE_KEPT` series stay."""
@@ -228,9 +271,11 @@ class Metrics:
         ]
         if len(gone) <= GONE_KEPT:
             return
+        self._kinds.clear()
         for key in gone:
             del self._models[key]
-        for counts in (self._fallbacks, self._assignments, self._adapted):
+        counted: tuple[dict[tuple[str, str], Any], ...] = (self._fallbacks, self._assignments, self._adapted)
+        for counts in counted:
             for pair in [pair for pair in counts if pair[0] not in agents and pair[0] != OTHER]:
                 del counts[pair]
 
@@ -239,7 +284,7 @@ class Metrics:
         return {
             "series": {(str(key[0]), str(key[1]), str(key[2])): series.plain() for key, series in self._models.items()},
             "fallbacks": _plain_pairs(self._fallbacks),
-            "assignments": _plain_pairs(self._assignments),
+            "assignments": _plain_pairs({pair: count.value for pair, count in self._assignments.items()}),
             "adapted": _plain_pairs(self._adapted),
             "overhead": self.overhead.plain(),
             "lag": self.lag.plain(),
@@ -248,12 +293,12 @@ class Metrics:
     def load(self, plain: Plain) -> None:
         """Hold what `plain` says, and nothing else."""
         self._models.clear()
+        self._kinds.clear()
         for key, counts in plain["series"].items():
             series = self._models[key] = ModelSeries()
             series.load(counts)
-        for name, pairs in (
-            ("fallbacks", self._fallbacks), ("assignments", self._assignments), ("adapted", self._adapted)
-        ):  # fmt: skip
+        self._assignments = {pair: _Count(count) for pair, count in plain["assignments"].items()}
+        for name, pairs in (("fallbacks", self._fallbacks), ("adapted", self._adapted)):
             pairs.clear()
             pairs.update(plain[name])
         self.overhead.load(plain["overhead"])
@@ -299,8 +344,8 @@ class Metrics:
         assignments = CounterMetricFamily(
             "splitlane_assignments", "Requests by assignment.", labels=["agent", "variant"]
         )
-        for pair, count in self._assignments.items():
-            assignments.add_metric(pair, count)
+        for pair, assigned in self._assignments.items():
+            assignments.add_metric(pair, assigned.value)
         adapted = CounterMetricFamily(
             "splitlane_adapted_fields",
             "Request fields renamed or dropped for a dialect.",

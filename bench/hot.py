@@ -19,7 +19,7 @@ from proxy.budget.budgets import Budgets
 from proxy.exchange.classify import judge
 from proxy.exchange.request import request_head
 from proxy.ids import Ids
-from proxy.ledger.row import pack
+from proxy.ledger.row import Pack
 from proxy.policy.load import read_policy
 from proxy.policy.snapshot import Policy
 from proxy.split.assign import assign
@@ -77,7 +77,7 @@ def hot() -> dict[str, Callable[[], object]]:
     usage = read_usage(parsed)
     target = agent.baseline
     framing = b"Content-Length: %d\r\n" % len(BODY)
-    ids, reader, budgets = Ids(), EventReader(), Budgets()
+    ids, reader, budgets, packing = Ids(), EventReader(), Budgets(), Pack()
     metrics = Metrics(lambda: frozenset({target.model}), tuple)
 
     def record() -> Record:
@@ -94,6 +94,11 @@ def hot() -> dict[str, Callable[[], object]]:
 
     def parse() -> None:
         httptools.HttpRequestParser(object()).feed_data(request)
+
+    def pack() -> bytes:
+        for each in records:
+            packing.add(each)
+        return packing.close()
 
     def budget() -> None:
         held = budgets.admit(policy, agent, body, NOW, finetuned=False)
@@ -120,7 +125,7 @@ def hot() -> dict[str, Callable[[], object]]:
         "make an id": lambda: ids.new(NOW),
         "make a record": record,
         f"count {AT_ONCE} records": lambda: metrics.take(records),
-        f"pack {AT_ONCE} records": lambda: pack(records),
+        f"pack {AT_ONCE} records": pack,
         "cut an event": lambda: reader.feed(EVENT),
     }
 

@@ -11,15 +11,14 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from proxy.exchange.exchange import SETTLE_AT_ONCE
 from proxy.ids import Ids
 from proxy.ledger import writer
 from proxy.ledger.batch import Batch, Kept
 from proxy.ledger.feedback import Joined
 from proxy.ledger.frames import frame
 from proxy.ledger.ledger import MAX_BATCH
-from proxy.ledger.queue import Queue
-from proxy.ledger.row import Row, pack, unpack
+from proxy.ledger.queue import PACKED, Queue
+from proxy.ledger.row import Pack, Row, unpack
 from proxy.ledger.standing import Standing
 from proxy.ledger.writer import Spent
 from proxy.policy.snapshot import StorePolicy
@@ -90,10 +89,17 @@ class Batches:
     def away(self) -> None: ...
 
 
+def _pack(records: list[Record]) -> bytes:
+    packing = Pack()
+    for each in records:
+        packing.add(each)
+    return packing.close()
+
+
 def measure(records: list[Record], url: str) -> None:
     started = time.perf_counter()
-    blocks = [records[start : start + SETTLE_AT_ONCE] for start in range(0, len(records), SETTLE_AT_ONCE)]
-    packed = [pack(block) for block in blocks]
+    blocks = [records[start : start + PACKED] for start in range(0, len(records), PACKED)]
+    packed = [_pack(block) for block in blocks]
     made_in = time.perf_counter() - started
     queue = Queue(max_rows=len(records), max_bytes=1 << 40)
     started = time.perf_counter()

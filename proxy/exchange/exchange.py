@@ -33,7 +33,7 @@ from proxy.words import Decision, Failure, Record, Variant
 log: Final = logging.getLogger("splitlane.exchange")
 
 # Records go to the sinks this many at a time, and whenever `flush` is called: in one go they cost half.
-SETTLE_AT_ONCE: Final = 128
+SETTLE_AT_ONCE: Final = 32
 
 CHAT: Final = b"/v1/chat/completions"
 FEEDBACK: Final = b"/v1/feedback"

@@ -72,8 +72,8 @@ class Ledger:
         self._proxy = secrets.token_hex(8)  # this life of this process
         self.standing: Standing | None = None  # as told last; None: nothing yet
         self._records = Queue()
-        # Keeps records, or counts that they are dropped.
-        self.take = Packer(self._records, MAX_BATCH, lambda: self._send(MAX_BATCH)).take
+        self._packer = Packer(self._records, MAX_BATCH, lambda: self._send(MAX_BATCH))
+        self.take = self._packer.take  # keeps records
         self._feedback = Queue(max_rows=MAX_FEEDBACK)
         self._joined = self._unknown = 0
         self._braking = Braking(on_brakes)
@@ -104,6 +104,7 @@ class Ledger:
 
     def send(self) -> None:
         """Send what has gathered, called now and then; while the writer is at an earlier batch, whole ones only."""
+        self._packer.close()
         self._send(MAX_BATCH if self._sent else 1)
 
     def _send(self, least: int) -> None:
@@ -154,6 +155,7 @@ class Ledger:
 
     def collect(self) -> Iterator[Metric]:
         """Enqueued is written, dropped and queued, at every moment."""
+        self._packer.close()
         records, rated = self._records, self._feedback
         for name, text, count in (
             ("enqueued", "Records handed to the ledger.", records.enqueued),
@@ -189,6 +191,7 @@ class Ledger:
 
     async def _end(self) -> None:
         """Send all there is, and end the writer."""
+        self._packer.close()
         if self._restart is not None:
             self._restart.cancel()
             self._restart = None

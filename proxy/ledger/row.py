@@ -81,14 +81,65 @@ Values = tuple[str | int | float | None, ...]
 Row = tuple[Values, tuple[Values, ...]]  # what is kept of a record, and of each of its attempts
 
 
-def pack(records: Sequence[Record]) -> bytes:
-    """What is kept of the records, as bytes; what they have in common is in them once."""
-    shapes: list[Record] = []
-    numbers: list[bytes] = []
-    words: list[str] = []
-    for record in records:
-        _keep(record, shapes, numbers, words)
-    return marshal.dumps(([_shape(record) for record in shapes], b"".join(numbers), " ".join(words)))
+class Pack:
+    """Records on their way to bytes, in which what they have in common is once."""
+
+    __slots__ = ("_numbers", "_shapes", "_words", "rows")
+
+    def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
+        self.rows = 0
+        self._shapes: list[Record] = []
+        self._numbers: list[bytes] = []
+        self._words: list[str] = []
+
+    def close(self) -> bytes:
+        """What is kept of the records that were added; the next one begins anew."""
+        shapes = [_shape(record) for record in self._shapes]
+        packed = marshal.dumps((shapes, b"".join(self._numbers), " ".join(self._words)))
+        self._begin()
+        return packed
+
+    def add(self, record: Record) -> None:
+        """All that the event loop does for a row: its numbers and ids, and the place of what it shares.
+
+        None of the words has a space in it; all counts are whole as floats, too.
+        """
+        shapes, numbers, words = self._shapes, self._numbers, self._words
+        place = len(shapes) - 1
+        until = place - _LOOK_BACK
+        while place >= 0 and place > until and not _is_like(record, shapes[place]):
+            place -= 1
+        if place < 0 or place == until:
+            place = len(shapes)
+            shapes.append(record)
+        usage, attempts = record.usage or _NOTHING, record.attempts
+        prompt, completion, bucket = float(usage.prompt), float(usage.completion), float(record.decision.bucket)
+        if len(attempts) == 1:  # its tokens and its cost are the request's
+            only = attempts[0]
+            numbers.append(
+                _TEN(
+                    float(place), record.time, bucket, record.latency, record.ttft, prompt, completion, record.cost,
+                    only.started, only.seconds,
+                )
+            )  # fmt: skip
+        else:
+            numbers.append(
+                _EIGHT(float(place), record.time, bucket, record.latency, record.ttft, prompt, completion, record.cost)
+            )
+            for attempt in attempts:
+                used = attempt.usage or _NOTHING
+                numbers.append(
+                    _FIVE(attempt.started, attempt.seconds, float(used.prompt), float(used.completion), attempt.cost)
+                )
+        if _is_detailed(usage):
+            numbers.append(_TWO(float(usage.cached), float(usage.reasoning)))
+        words.append(record.request_id)
+        words.append(record.response_id)
+        words.append(record.unit)
+        self.rows += 1
 
 
 def unpack(packed: bytes) -> list[Row]:
@@ -97,44 +148,6 @@ def unpack(packed: bytes) -> list[Row]:
     number = iter(struct.unpack(f"{len(numbers) // 8}d", numbers)).__next__
     words = joined.split(" ")
     return [_row(shapes[int(number())], number, *words[at : at + 3]) for at in range(0, len(words) - 2, 3)]
-
-
-def _keep(record: Record, shapes: list[Record], numbers: list[bytes], words: list[str]) -> None:
-    """All that the event loop does for a row: its numbers and ids, and the place among `shapes` of what it shares.
-
-    None of the words has a space in it; all counts are whole as floats, too.
-    """
-    place = len(shapes) - 1
-    until = place - _LOOK_BACK
-    while place >= 0 and place > until and not _is_like(record, shapes[place]):
-        place -= 1
-    if place < 0 or place == until:
-        place = len(shapes)
-        shapes.append(record)
-    usage, attempts = record.usage or _NOTHING, record.attempts
-    prompt, completion, bucket = float(usage.prompt), float(usage.completion), float(record.decision.bucket)
-    if len(attempts) == 1:  # its tokens and its cost are the request's
-        only = attempts[0]
-        numbers.append(
-            _TEN(
-                float(place), record.time, bucket, record.latency, record.ttft, prompt, completion, record.cost,
-                only.started, only.seconds,
-            )
-        )  # fmt: skip
-    else:
-        numbers.append(
-            _EIGHT(float(place), record.time, bucket, record.latency, record.ttft, prompt, completion, record.cost)
-        )
-        for attempt in attempts:
-            used = attempt.usage or _NOTHING
-            numbers.append(
-                _FIVE(attempt.started, attempt.seconds, float(used.prompt), float(used.completion), attempt.cost)
-            )
-    if _is_detailed(usage):
-        numbers.append(_TWO(float(usage.cached), float(usage.reasoning)))
-    words.append(record.request_id)
-    words.append(record.response_id)
-    words.append(record.unit)
 
 
 def _is_like(one: Record, other: Record) -> bool:

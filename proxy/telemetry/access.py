@@ -28,12 +28,13 @@ class AccessLog:
     def __init__(self, writer: LineWriter) -> None:
         self._writer = writer
         self._lines = Channel(ACCESS_AHEAD, patient=True)
-        self._below = self._most = ""
+        self._below = ""
+        self._most = 0
 
     def follow(self, share: float) -> bool:
         """Write of that share of requests from now on, 0 … 1; whether that is anything at all."""
         self._below = _ALL if share >= 1 else f"{int(share * (1 << 32)):08x}"
-        self._most = self._below[0]  # of all that are below, the first digit: one is soon compared
+        self._most = ord(self._below[0])  # of all that are below, the first digit: a number is soon compared
         return share > 0
 
     def take(self, records: Sequence[Record]) -> None:
@@ -48,7 +49,7 @@ class AccessLog:
             return True
         # An id's last 32 bits are random: whoever asks again gets the same answer.
         drawn = record.request_id
-        return drawn[-8:-7] <= self._most and drawn[-8:] < self._below
+        return ord(drawn[-8]) <= self._most and drawn[-8:] < self._below
 
     def collect(self) -> Iterator[Metric]:
         """What became of the lines."""

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.ledger.row import COLUMNS, FIRST_BIN, Row, bin_of, middle_of, pack, unpack
+from proxy.ledger.row import COLUMNS, FIRST_BIN, Row, bin_of, middle_of, unpack
 from proxy.words import Assignment, Attempt, Decision, Failure, Usage, Variant
 from tests.ledger.records import HOUR, record
-from tests.support.records import row_of
+from tests.support.records import pack, row_of
 
 
 def fields(row: Row) -> dict[str, object]:

@@ -1,6 +1,8 @@
 """A settled request, for tests of what is made of records; each replaces what it is about."""
 
-from proxy.ledger.row import Row, pack, unpack
+from collections.abc import Iterable
+
+from proxy.ledger.row import Pack, Row, unpack
 from proxy.words import Assignment, Decision, Record, Usage, Variant
 
 SOUND = Record(
@@ -32,3 +34,11 @@ def row_of(record: Record) -> Row:
     """The store's row, packed and unpacked as on its way to the writer."""
     (row,) = unpack(pack([record]))
     return row
+
+
+def pack(records: Iterable[Record]) -> bytes:
+    """What the ledger keeps of these."""
+    packing = Pack()
+    for each in records:
+        packing.add(each)
+    return packing.close()

@@ -89,7 +89,16 @@ def test_series_that_left_with_their_agent_take_nothing_below_zero() -> None:
     recent.look(1000.0 + EVERY)
     for number in range(LOOKS):
         recent.look(1000.0 + (number + 2) * EVERY)
-    metrics.load({"series": {}, "fallbacks": {}, "assignments": {}, "adapted": {}, "overhead": metrics.overhead.plain(), "lag": metrics.lag.plain()})
+    metrics.load(
+        {
+            "series": {},
+            "fallbacks": {},
+            "assignments": {},
+            "adapted": {},
+            "overhead": metrics.overhead.plain(),
+            "lag": metrics.lag.plain(),
+        }
+    )
     metrics.settle(SOUND)
     assert recent.outcomes()[KEY] == Outcomes(0, 0, 0, None)
 

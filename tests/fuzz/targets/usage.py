@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import orjson
 
-from proxy.ledger.row import pack, unpack
+from proxy.ledger.row import Pack, unpack
 from proxy.policy.snapshot import Price
 from proxy.wire.usage import read_usage
 from proxy.words import Attempt
@@ -45,5 +45,7 @@ def check(data: bytes) -> None:
     assert cost >= 0
     attempt = Attempt("up", "m", 200, None, 0.0, 1.0, usage, cost, "")
     record = replace(SOUND, usage=usage, cost=cost, attempts=(attempt,))
-    ((columns, _),) = unpack(pack([record]))
+    packing = Pack()
+    packing.add(record)
+    ((columns, _),) = unpack(packing.close())
     assert all(count in columns for count in counts)

@@ -86,7 +86,9 @@ class Attempts:
         call.fallback = failure
         if call.reservation is not None:
             call.reservation.hold(agent.baseline.price, call.cost)
-        log.warning("%s: %s failed (%s), %s answers", agent.name, agent.finetuned.model, failure, agent.baseline.model)
+        if failure is not Failure.BREAKER_OPEN:  # its opening was told
+            names = agent.name, agent.finetuned.model, failure, agent.baseline.model
+            log.warning("%s: %s failed (%s), %s answers", *names)
         rescued = await self._target(call, agent.baseline, fallback.retry_baseline)
         self.brakes.of(agent).rescued(rescued.failure, call.decision.bucket, self._loop.time(), call.policy.brake)
         return rescued
@@ -114,12 +116,16 @@ class Attempts:
         breaker, call.breaker = call.breaker, None
         if breaker is None or (breaker.is_open and not call.probe):
             return  # a call from before the opening knows less than what opened the breaker
+        was_open, policy = breaker.is_open, call.policy.fallback
         if failure in BREAKING:
-            breaker.failed(self._loop.time(), call.policy.fallback.breaker)
+            breaker.failed(self._loop.time(), policy.breaker)
         elif failure in _TELLS_NOTHING:
             breaker.abandoned()
         else:
             breaker.succeeded()
+        if breaker.is_open is not was_open and call.agent is not None and policy.enabled:
+            told = "is called again" if was_open else f"is not called, but for a try every {policy.breaker.open:g} s"
+            log.warning("%s: %s %s", call.agent.name, call.agent.finetuned.model, told)
 
     def _weigh(self, call: CallState, brake: BrakeState, failure: Failure | None) -> None:
         """`failure` of the first attempt; None: it succeeded."""

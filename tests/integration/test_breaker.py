@@ -56,6 +56,23 @@ async def test_open_breaker_spares_the_fine_tune(fault: str) -> None:
     assert [attempt.model for attempt in record.attempts] == [BASELINE]
 
 
+async def test_log_tells_the_failures_and_the_opening_and_the_end_not_each_rescue(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with Stub() as stub, running(policy_of(stub.url, fallback=BREAKER)) as lane:
+        await trip(lane, stub)
+        for _ in range(5):
+            assert_rescued(await ask(lane), "breaker_open", attempts=1)
+        stub.clear_faults()
+        await asyncio.sleep(OPEN)
+        assert (await ask(lane)).head.get(b"x-splitlane-fallback") is None
+        told = [each.getMessage() for each in caplog.records if each.name == "splitlane.exchange"]
+    opening = f"qa_agent: {FINETUNED} is not called, but for a try every {OPEN:g} s"
+    told.remove(opening)  # the last failure is told after it
+    assert ["failed (server_error)" in line for line in told] == [True] * FAILURES + [False]
+    assert told[-1] == f"qa_agent: {FINETUNED} is called again"
+
+
 async def test_silence_opens_the_breaker_and_costs_no_more_time() -> None:
     """ACCEPTANCE 16."""
     times = {"timeouts": {"first_byte": "200ms"}}

@@ -96,8 +96,7 @@ def hot() -> dict[str, Callable[[], object]]:
         httptools.HttpRequestParser(object()).feed_data(request)
 
     def pack() -> bytes:
-        for each in records:
-            packing.add(each)
+        packing.add(records)
         return packing.close()
 
     def budget() -> None:

@@ -89,17 +89,13 @@ class Batches:
     def away(self) -> None: ...
 
 
-def _pack(records: list[Record]) -> bytes:
-    packing = Pack()
-    for each in records:
-        packing.add(each)
-    return packing.close()
-
-
 def measure(records: list[Record], url: str) -> None:
     started = time.perf_counter()
     blocks = [records[start : start + PACKED] for start in range(0, len(records), PACKED)]
-    packed = [_pack(block) for block in blocks]
+    packed, packing = [], Pack()
+    for those in blocks:
+        packing.add(those)
+        packed.append(packing.close())
     made_in = time.perf_counter() - started
     queue = Queue(max_rows=len(records), max_bytes=1 << 40)
     started = time.perf_counter()

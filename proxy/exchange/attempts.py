@@ -87,8 +87,9 @@ class Attempts:
         if call.reservation is not None:
             call.reservation.hold(agent.baseline.price, call.cost)
         if failure is not Failure.BREAKER_OPEN:  # its opening was told
-            names = agent.name, agent.finetuned.model, failure, agent.baseline.model
-            log.warning("%s: %s failed (%s), %s answers", *names)
+            log.warning(
+                "%s: %s failed (%s), %s answers", agent.name, agent.finetuned.model, failure, agent.baseline.model
+            )
         rescued = await self._target(call, agent.baseline, fallback.retry_baseline)
         self.brakes.of(agent).rescued(rescued.failure, call.decision.bucket, self._loop.time(), call.policy.brake)
         return rescued

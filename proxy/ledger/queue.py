@@ -98,10 +98,8 @@ class Packer:
 
     def take(self, records: Sequence[Record]) -> None:
         """Keep records."""
-        pack = self._pack
-        for record in records:
-            pack.add(record)
-        if pack.rows >= PACKED:
+        self._pack.add(records)
+        if self._pack.rows >= PACKED:
             self.close()
 
     def close(self) -> None:

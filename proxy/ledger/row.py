@@ -102,7 +102,13 @@ class Pack:
         self._begin()
         return packed
 
-    def add(self, record: Record) -> None:
+    def add(self, records: Sequence[Record]) -> None:
+        """Keep records."""
+        for record in records:
+            self._add(record)
+        self.rows += len(records)
+
+    def _add(self, record: Record) -> None:
         """All that the event loop does for a row: its numbers and ids, and the place of what it shares.
 
         None of the words has a space in it; all counts are whole as floats, too.
@@ -139,7 +145,6 @@ class Pack:
         words.append(record.request_id)
         words.append(record.response_id)
         words.append(record.unit)
-        self.rows += 1
 
 
 def unpack(packed: bytes) -> list[Row]:

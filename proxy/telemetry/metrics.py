@@ -241,7 +241,7 @@ class Metrics:
                 return kind
         assigned = self._assignments.setdefault((agent, assignment), _Count())
         kind = _Kind(agent, variant, served, assignment, self._series((agent, variant, served)), assigned)
-        if served in self._known_models():  # the policy may learn the others
+        if not served or served in self._known_models():  # the policy may learn other models, but never none
             if len(self._kinds) >= _KINDS_KEPT:
                 self._kinds.clear()
             self._kinds.append(kind)

@@ -1,6 +1,6 @@
 """A settled request, for tests of what is made of records; each replaces what it is about."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from proxy.ledger.row import Pack, Row, unpack
 from proxy.words import Assignment, Decision, Record, Usage, Variant
@@ -36,9 +36,8 @@ def row_of(record: Record) -> Row:
     return row
 
 
-def pack(records: Iterable[Record]) -> bytes:
+def pack(records: Sequence[Record]) -> bytes:
     """What the ledger keeps of these."""
     packing = Pack()
-    for each in records:
-        packing.add(each)
+    packing.add(records)
     return packing.close()

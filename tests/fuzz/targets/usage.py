@@ -9,11 +9,10 @@ from dataclasses import replace
 
 import orjson
 
-from proxy.ledger.row import Pack, unpack
 from proxy.policy.snapshot import Price
 from proxy.wire.usage import read_usage
 from proxy.words import Attempt
-from tests.support.records import SOUND
+from tests.support.records import SOUND, row_of
 
 TOKENS = (
     b'"usage":', b'"prompt_tokens":', b'"completion_tokens":', b'"total_tokens":', b'"prompt_tokens_details":',
@@ -45,7 +44,5 @@ def check(data: bytes) -> None:
     assert cost >= 0
     attempt = Attempt("up", "m", 200, None, 0.0, 1.0, usage, cost, "")
     record = replace(SOUND, usage=usage, cost=cost, attempts=(attempt,))
-    packing = Pack()
-    packing.add(record)
-    ((columns, _),) = unpack(packing.close())
+    (columns, _) = row_of(record)
     assert all(count in columns for count in counts)

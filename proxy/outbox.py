@@ -27,6 +27,7 @@ class Outbox:
         """Write what is held now."""
         held, self._held = self._held, []
         for transport, message in held:
-            # Closed since it was told to: uvloop would raise, and take the others' messages with it.
-            if not transport.is_closing():
+            try:
                 transport.write(message)
+            except RuntimeError:
+                continue  # closed since it was told to; the others' messages are written

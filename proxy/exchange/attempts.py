@@ -7,6 +7,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Collection
+from collections.abc import Set as AbstractSet
 from email.utils import parsedate_to_datetime
 from random import uniform
 from typing import Final
@@ -146,12 +147,13 @@ class Attempts:
         loop = self._loop
         upstream = target.upstream
         pool = self._pools.of(upstream)
-        prepared, usage_injected = _prepare(call, target)
+        request, usage_injected, adapted = _request(call, target)
+        if adapted:
+            call.adapted += (*adapted,)
         call.served = target.model
         call.target = target
         call.upstream = upstream.name
         while True:
-            request = prepared if call.trace is None else traced(call, prepared)
             call.asked = time.perf_counter()
             now = loop.time()
             total = now + upstream.timeouts.total
@@ -164,9 +166,10 @@ class Attempts:
             connection = pool.take()
             if connection is not None:
                 connection.send(request, reply, reply.begin(connection, now))
+                request = b""  # many wait for answers, each with its client's body: not with a second one
                 await reply.settled
             if connection is None or (reply.failure is Failure.RESET and reply.is_stale):
-                await send_fresh(pool, request, reply, total, loop, call.agent_name)
+                await send_fresh(pool, request or _request(call, target)[0], reply, total, loop, call.agent_name)
             failure = reply.failure
             if failure is None:
                 failure = reply.failure = judge_held(reply)
@@ -180,6 +183,7 @@ class Attempts:
             call.bill()
             discard(reply)
             await asyncio.sleep(wait)
+            request, _, _ = _request(call, target)
 
     def _may_retry(self, call: CallState, reply: Reply) -> float | None:
         """Seconds to wait before the same target is asked again; None where it is not."""
@@ -199,18 +203,18 @@ class Attempts:
         return reply
 
 
-def _prepare(call: CallState, target: Target) -> tuple[bytes, bool]:
-    """The request as `target` gets it, and whether its stream brings usage the client did not ask for."""
+def _request(call: CallState, target: Target) -> tuple[bytes, bool, AbstractSet[str]]:
+    """The request as `target` gets it; whether its stream brings usage the client did not ask for; fields adapted."""
     agent, body = call.agent, call.body
     assert agent is not None
     assert body is not None
     new_body, usage_injected, adapted = render(body, target, agent.defaults, stream=call.stream)
-    if adapted:
-        call.adapted += (*adapted,)
     framing = b"Content-Length: %d\r\n" % len(new_body)
     # Answers are read on their way, so no encoding is asked for that we could not read.
     head = request_head(call.client.method, call.path, call.headers, target.upstream, framing, b"identity")
-    return head + new_body, usage_injected
+    if call.trace is not None:
+        head = traced(call, head)
+    return head + new_body, usage_injected, adapted
 
 
 def judge_held(reply: Reply) -> Failure | None:

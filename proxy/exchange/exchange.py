@@ -146,6 +146,7 @@ class Exchange:
         """Sort the fields and find the route; True for the one that is split."""
         client, identity = call.client, call.policy.identity
         call.headers = headers = self._sorter_of(identity).sort(client.fields)
+        client.fields = ()
         if (share := self.trace_share) is not None:
             call.trace = begin_trace(headers, client.method, share)
         if headers.hosts != 1 and not (headers.hosts == 0 and client.http_10):

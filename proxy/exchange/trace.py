@@ -29,17 +29,16 @@ def begin_trace(headers: RequestHeaders, method: bytes, share: float) -> Trace |
     return Trace(f"{_new_span()}{low:016x}", "", _new_span(), SAMPLED, method.decode("latin-1"))
 
 
-def traced(call: CallState, request: bytes) -> bytes:
-    """The request as this attempt sends it: called by a span of ours.
+def traced(call: CallState, head: bytes) -> bytes:
+    """A request's head as this attempt sends it: called by a span of ours.
 
     The caller's `tracestate` stays; without a caller it would be that of some other trace.
     """
     trace = call.trace
     assert trace is not None
     call.span = _new_span()
-    head, _, body = request.partition(b"\r\n\r\n")
-    head = without_caller(head + b"\r\n", state=not trace.parent)
-    return b"%btraceparent: %b\r\n\r\n%b" % (head, traceparent(trace.trace_id, call.span, trace.flags), body)
+    fields = without_caller(head[:-2], state=not trace.parent)
+    return b"%btraceparent: %b\r\n\r\n" % (fields, traceparent(trace.trace_id, call.span, trace.flags))
 
 
 def _new_span() -> str:

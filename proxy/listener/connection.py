@@ -95,7 +95,7 @@ class ClientConnection(asyncio.Protocol):
         listener.open.add(self)
         self.look_at_peer()
         self._dog.set(self._loop.time() + (KEEPALIVE if count < room // 2 else listener.limits().request_headers))
-        self._task = spawn(self._run(), "client connection")
+        self._task = spawn(self._serve(), "client connection")
 
     def eof_received(self) -> None:
         # A client that closes its half has left: its answer, if any, has nobody to read it.
@@ -199,50 +199,48 @@ class ClientConnection(asyncio.Protocol):
 
     # --- the connection's task ----------------------------------------------------------------
 
-    async def _run(self) -> None:
+    async def _serve(self) -> None:
         """Serve until the connection is not to be used again, then close it."""
+        loop, waiting = self._loop, self._waiting
         try:
-            await self._serve()
+            while True:
+                while not waiting or self._stalled:
+                    if self._broken is not None and not self._stalled:
+                        self._refuse(self._broken)
+                        return
+                    self._wake = wake = loop.create_future()
+                    await wake
+                self._wake = None
+                self._dog.deadline = NEVER
+                request = self._request = waiting.popleft()
+                if self._paused:
+                    self.resume_reading()
+                if request.target[:1] != b"/" or request.method != b"POST":
+                    refusal = request.refusal()
+                    if refusal is not None:
+                        log.warning("refused a request")
+                        self._refuse(refusal)
+                        return
+                await self._handle(request)
+                self._request = None
+                if not request.keep or self.transport.is_closing():
+                    if request.cut and request.http_10:
+                        # Nothing but a reset tells an HTTP/1.0 client that the body is short.
+                        self._reset()
+                    else:
+                        self._close(read_on=not request.whole)
+                    return
+                if request.crowded_out:
+                    await self.listener.turnstile.pass_through(self.transport)
+                del request  # not held while the connection waits for its next
+                if not waiting and not self._stalled:
+                    patience = self.listener.limits().request_headers if self._heading else KEEPALIVE
+                    self._dog.set(self._loop.time() + patience)
         except asyncio.CancelledError:
             # The client left, or the process ends; what the exchange still had to say is written.
             self.listener.outbox.flush()
             self.transport.close()
-            self._dog.set(self._loop.time() + LINGER)
-
-    async def _serve(self) -> None:
-        loop, waiting = self._loop, self._waiting
-        while True:
-            while not waiting or self._stalled:
-                if self._broken is not None and not self._stalled:
-                    self._refuse(self._broken)
-                    return
-                self._wake = wake = loop.create_future()
-                await wake
-            self._wake = None
-            self._dog.deadline = NEVER
-            request = self._request = waiting.popleft()
-            if self._paused:
-                self.resume_reading()
-            if request.target[:1] != b"/" or request.method != b"POST":
-                refusal = request.refusal()
-                if refusal is not None:
-                    log.warning("refused a request")
-                    self._refuse(refusal)
-                    return
-            await self._handle(request)
-            self._request = None
-            if not request.keep or self.transport.is_closing():
-                if request.cut and request.http_10:
-                    # Nothing but a reset tells an HTTP/1.0 client that the body is short.
-                    self._reset()
-                else:
-                    self._close(read_on=not request.whole)
-                return
-            if request.crowded_out:
-                await self.listener.turnstile.pass_through(self.transport)
-            if not waiting and not self._stalled:
-                patience = self.listener.limits().request_headers if self._heading else KEEPALIVE
-                self._dog.set(self._loop.time() + patience)
+            self._dog.set(loop.time() + LINGER)
 
     async def more(self) -> None:
         """Wait until something has arrived."""

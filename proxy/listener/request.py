@@ -120,8 +120,8 @@ class ClientRequest:
         if self.method == b"HEAD" or status in _NO_BODY:
             outbox.write(connection.transport, self._head(status, fields, b""))
         else:
-            head = self._head(status, fields, b"Content-Length: %d\r\n" % len(body))
-            outbox.write(connection.transport, head + body)
+            framing = b"Content-Length: %d\r\n" % len(body)
+            outbox.write(connection.transport, self._head(status, fields, framing, body))
         if not self.keep:
             outbox.flush()  # the connection is about to be closed
 
@@ -154,15 +154,15 @@ class ClientRequest:
         if not transport.is_closing():  # the client may have left since
             transport.write(data)
 
-    def _head(self, status: int, fields: bytes, framing: bytes) -> bytes:
+    def _head(self, status: int, fields: bytes, framing: bytes, body: bytes = b"") -> bytes:
         self.started = True
         if self._timed:
             self.connection.end_body_time()
         line = _STATUS_LINE.get(status) or b"HTTP/1.1 %d \r\n" % status
         if self.keep and self.whole and not self.connection.listener.draining:
-            return b"%b%b%b\r\n" % (line, fields, framing)
+            return b"".join((line, fields, framing, b"\r\n", body))
         self.keep = False
-        return b"%b%b%bConnection: close\r\n\r\n" % (line, fields, framing)
+        return b"".join((line, fields, framing, b"Connection: close\r\n\r\n", body))
 
     # --- used by the connection ---------------------------------------------------------------
 

@@ -19,6 +19,8 @@ import orjson
 
 _loads: Final = orjson.loads
 _BACKSLASH: Final = 0x5C
+# Stands for the values that take the most room, and that nobody asks for: who does has them parsed again.
+_MESSAGES: Final = object()
 # Deeper bodies are refused: no vendor accepts them, and a bound keeps the pattern finite.
 MAX_DEPTH: Final = 64
 # So many members are no chat request, but a way to keep the event loop busy.
@@ -102,7 +104,7 @@ class Body:
     def get(self, name: str) -> Any:
         """A member's parsed value; None where it is absent or no JSON."""
         value = self._values.get(name)
-        if value is None and self._scanned and name in self.names and name not in self._values:
+        if value is _MESSAGES or (value is None and self._scanned and name in self.names and name not in self._values):
             value = self._values[name] = _parsed(self._slice(name))
         return value
 
@@ -183,6 +185,8 @@ class Body:
             if found is None:
                 return False
             self.model = found.span(1)
+        if type(values.get("messages")) is list:
+            values["messages"] = _MESSAGES
         self._values = values
         self.names = values.keys()
         if values.get("stream") is True:

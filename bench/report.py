@@ -89,7 +89,7 @@ def machine() -> dict[str, object]:
         "cpu": models[0] if models else platform.machine(),
         "cores": os.cpu_count(),
         "kernel": platform.release(),
-        "python": platform.python_version(),
+        "python": " ".join(sys.version.split()),  # with its build: two of one version differ by a tenth
         "splitlane": _first_line(sys.executable, "-P", "-m", "proxy", "--version").removeprefix("splitlane "),
         **{name: metadata.version(name) for name in packages},
         "nginx": _tool("nginx").removeprefix("nginx version: nginx/"),

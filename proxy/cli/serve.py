@@ -14,6 +14,7 @@ With --workers, SIGUSR2 starts the workers anew, one after the other, without a 
 
 import argparse
 import asyncio
+import gc
 import logging
 import os
 import sys
@@ -112,6 +113,7 @@ async def _supervise(store: PolicyStore, data: Address, admin: Address, workers:
 
 
 async def _serve(store: PolicyStore, data: Address, admin: Address, token: str | Path, *, reuse_port: bool) -> int:
+    gc.disable()  # until the heap has settled
     from proxy.listener.service import Service  # noqa: PLC0415 what a parent of workers does not carry about
 
     policy = store.active.policy

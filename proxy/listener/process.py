@@ -2,11 +2,14 @@
 
 import gc
 import resource
+from threading import Thread
 
 try:
     import uvloop as fastest_loop
 except ImportError:  # PyPy
     import asyncio as fastest_loop  # type: ignore[no-redef]
+
+from proxy.wire.body import member_pattern
 
 __all__ = ["NO_PARSER", "fastest_loop", "lacks_parser", "raise_descriptor_limit", "settle_heap"]
 
@@ -21,14 +24,15 @@ def lacks_parser() -> bool:
 
 
 def settle_heap() -> None:
-    """Take what start-up allocated out of the collector's sight.
+    """Take what start-up allocated out of the collector's sight, and switch it on.
 
     Requests leave next to no cycles, so a full collection would walk every module to free nothing,
-    for tens of milliseconds.
+    for tens of milliseconds: not even now.
     """
-    gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 50)
+    gc.enable()
+    Thread(target=member_pattern, daemon=True).start()  # before a request needs it
 
 
 def raise_descriptor_limit() -> None:

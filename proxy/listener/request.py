@@ -150,9 +150,10 @@ class ClientRequest:
         self.cut = True
 
     def _write(self, data: bytes) -> None:
-        transport = self.connection.transport
-        if not transport.is_closing():  # the client may have left since
-            transport.write(data)
+        try:
+            self.connection.transport.write(data)
+        except RuntimeError:
+            return  # the client has left since, and its connection is closed
 
     def _head(self, status: int, fields: bytes, framing: bytes, body: bytes = b"") -> bytes:
         self.started = True

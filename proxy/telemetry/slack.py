@@ -10,6 +10,7 @@
 import asyncio
 import logging
 import socket
+import ssl
 from collections import OrderedDict, deque
 from collections.abc import Iterator
 
@@ -141,7 +142,8 @@ class Notices:
 
 async def _post(webhook: str, text: str) -> tuple[str, bool]:
     """Why it was not taken, in words of ours, and whether it may be later; empty: it was."""
-    connector = TCPConnector(resolver=_Names(), use_dns_cache=False, force_close=True)
+    tls = await blocking(ssl.create_default_context, "certificates")
+    connector = TCPConnector(resolver=_Names(), use_dns_cache=False, force_close=True, ssl=tls)
     timeout = ClientTimeout(total=TIMEOUT)
     headers = {"User-Agent": f"splitlane/{__version__}"}
     try:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.integration.asking import ANSWER, chat, chat_body
 from tests.support.lane import eventually
-from tests.support.raw_upstream import Pause, RawUpstream, Read, Send, Stall
+from tests.support.raw_upstream import Action, Pause, RawUpstream, Read, Send, Stall
 from tests.support.served import Served, serving, write_policy
 
 MB = 1_000_000
@@ -21,7 +21,7 @@ def resident(proxy: Served) -> int:
 
 
 async def test_body_is_held_once_while_its_upstream_thinks(tmp_path: Path) -> None:
-    script = [Read(), Pause(0.5), Send(ANSWER), Read(), Stall()]
+    script: list[Action] = [Read(), Pause(0.5), Send(ANSWER), Read(), Stall()]
     async with RawUpstream(script) as up, serving(write_policy(tmp_path, up.url)) as proxy, AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(proxy.client()) for _ in range(WAITING)]
         await asyncio.gather(*(client.send(chat()) for client in clients))

@@ -4,11 +4,13 @@ import asyncio
 import json
 import logging
 import socket
+import ssl
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
+import trustme
 
 from proxy.telemetry import slack
 from proxy.telemetry.slack import QUEUED, Notices
@@ -199,3 +201,26 @@ async def test_tls_that_cannot_be_verified_is_refused() -> None:
         async with notices_to(url.replace("http:", "https:")) as notices:
             notices.tell("a", "one")
             await eventually(lambda: notices.outcomes["failed"] == 1)
+
+
+@pytest.mark.parametrize(("trusted", "outcome"), [(True, "sent"), (False, "failed")])
+async def test_webhook_is_trusted_where_the_machine_trusts_it(
+    monkeypatch: pytest.MonkeyPatch, trusted: bool, outcome: str
+) -> None:
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    monkeypatch.setattr(slack, "TIMEOUT", 5.0)
+
+    def take(sock: socket.socket) -> None:
+        with suppress(OSError), context.wrap_socket(sock, server_side=True) as tls:
+            while not tls.recv(65536).endswith(b"}"):  # what is closed with bytes unread is reset
+                pass
+            tls.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    with liar(take) as url, authority.cert_pem.tempfile() as path:
+        if trusted:
+            monkeypatch.setenv("SSL_CERT_FILE", path)
+        async with notices_to(url.replace("http:", "https:")) as notices:
+            notices.tell("a", "one")
+            await eventually(lambda: notices.outcomes[outcome] == 1)

@@ -79,8 +79,9 @@ def rival(name: str) -> None:
 
 
 def _from_pypi(folder: Path, pinned: Path, log: Path) -> None:
-    _carry_out([sys.executable, "-m", "venv", str(folder)], log)
-    _carry_out([str(folder / "bin" / "pip"), "install", "--disable-pip-version-check", "-r", str(pinned)], log)
+    _carry_out([sys.executable, "-m", "venv", "--without-pip", str(folder)], log)  # which Debian's may lack
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(folder)]
+    _carry_out([*pip, "install", "-r", str(pinned)], log)
 
 
 def _from_npm(folder: Path, pinned: Path, log: Path) -> None:

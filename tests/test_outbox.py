@@ -14,9 +14,6 @@ class Wire(asyncio.Transport):
         self._written = written
         self.closed = False
 
-    def is_closing(self) -> bool:
-        return self.closed
-
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if self.closed:
             raise RuntimeError("the handler is closed")  # as uvloop says

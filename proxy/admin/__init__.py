@@ -4,16 +4,16 @@ import ssl
 from importlib import import_module
 
 
-def _without_certificates(module: str) -> None:
+def _import_without_certificates() -> None:
     """Import aiohttp; while it loads it reads the machine's certificates, twice, for a client of its own: 0.1 s.
 
     That client, which nothing of ours uses, trusts nobody then.
     """
     ssl.SSLContext.set_default_verify_paths = lambda _: None  # type: ignore[method-assign, assignment]
     try:
-        import_module(module)
+        import_module("aiohttp")
     finally:
         del ssl.SSLContext.set_default_verify_paths  # hid the inherited one
 
 
-_without_certificates("aiohttp")
+_import_without_certificates()

@@ -235,7 +235,7 @@ class ClientConnection(asyncio.Protocol):
                 del request  # not held while the connection waits for its next
                 if not waiting and not self._stalled:
                     patience = self.listener.limits().request_headers if self._heading else KEEPALIVE
-                    self._dog.set(self._loop.time() + patience)
+                    self._dog.set(loop.time() + patience)
         except asyncio.CancelledError:
             # The client left, or the process ends; what the exchange still had to say is written.
             self.listener.outbox.flush()

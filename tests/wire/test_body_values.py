@@ -61,6 +61,17 @@ def test_absent_member_has_no_value_and_no_text(long: bool, before: str) -> None
 
 
 @both_ways
+@pytest.mark.parametrize("before", ["", '"messages": 1, '])
+def test_messages_have_their_value_though_nobody_keeps_it(long: bool, before: str) -> None:
+    body = Body(sized(f'{{{before}"messages": [{{"role": "user"}}], "model": "m"}}'.encode(), long))
+    for _ in range(2):
+        assert body.get("messages") == [{"role": "user"}]
+    assert body.text("messages") is None
+    assert body.nested_text("messages", "role") is None
+    assert "messages" in body.names
+
+
+@both_ways
 @pytest.mark.parametrize("key", ["model", "it", "user"])
 def test_duplicates_inside_a_nested_object_are_the_upstreams_to_judge(long: bool, key: str) -> None:
     raw = f'{{"o": {{"{key}": 1, "{key}": 2, "it": 42}}}}'.encode()

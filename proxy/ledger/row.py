@@ -103,17 +103,22 @@ class Pack:
         return packed
 
     def add(self, records: Sequence[Record]) -> None:
-        """Keep records."""
+        """Keep records, one at least."""
+        numbers: list[bytes] = []
+        words: list[str] = []
         for record in records:
-            self._add(record)
+            self._add(record, numbers, words)
+        # At once: of the records nothing is held but one of each kind.
+        self._numbers.append(b"".join(numbers))
+        self._words.append(" ".join(words))
         self.rows += len(records)
 
-    def _add(self, record: Record) -> None:
+    def _add(self, record: Record, numbers: list[bytes], words: list[str]) -> None:
         """All that the event loop does for a row: its numbers and ids, and the place of what it shares.
 
         None of the words has a space in it; all counts are whole as floats, too.
         """
-        shapes, numbers, words = self._shapes, self._numbers, self._words
+        shapes = self._shapes
         place = len(shapes) - 1
         until = place - _LOOK_BACK
         while place >= 0 and place > until and not _is_like(record, shapes[place]):

@@ -1,7 +1,7 @@
 """Compile the request path when a wheel is built.
 
 The modules named in pyproject.toml are ordinary typed Python.  A wheel carries them compiled by mypyc,
-which takes a quarter off the processor time of a request; their sources stay beside them, so that
+which takes four ninths off the processor time of a request; their sources stay beside them, so that
 tracebacks show lines.  An editable install compiles nothing: what is edited is what runs.
 
 `SPLITLANE_PURE=1` builds a wheel of Python alone, for machines without a C compiler.

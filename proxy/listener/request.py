@@ -118,10 +118,10 @@ class ClientRequest:
         connection = self.connection
         outbox = connection.listener.outbox
         if self.method == b"HEAD" or status in _NO_BODY:
-            outbox.write(connection.transport, self._head(status, fields, b""))
+            outbox.write(connection.transport, self._message(status, fields, b""))
         else:
             framing = b"Content-Length: %d\r\n" % len(body)
-            outbox.write(connection.transport, self._head(status, fields, framing, body))
+            outbox.write(connection.transport, self._message(status, fields, framing, body))
         if not self.keep:
             outbox.flush()  # the connection is about to be closed
 
@@ -134,7 +134,7 @@ class ClientRequest:
         else:
             framing = b"Transfer-Encoding: chunked\r\n"
             self._chunked = True
-        head = self._head(status, fields, framing)
+        head = self._message(status, fields, framing)
         self.connection.listener.outbox.flush()  # what answers an earlier request goes first
         self._write(head)
 
@@ -155,7 +155,7 @@ class ClientRequest:
         except RuntimeError:
             return  # the client has left since, and its connection is closed
 
-    def _head(self, status: int, fields: bytes, framing: bytes, body: bytes = b"") -> bytes:
+    def _message(self, status: int, fields: bytes, framing: bytes, body: bytes = b"") -> bytes:
         self.started = True
         if self._timed:
             self.connection.end_body_time()

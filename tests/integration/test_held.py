@@ -7,17 +7,11 @@ from pathlib import Path
 from tests.integration.asking import ANSWER, chat, chat_body
 from tests.support.lane import eventually
 from tests.support.raw_upstream import Action, Pause, RawUpstream, Read, Send, Stall
-from tests.support.served import Served, serving, write_policy
+from tests.support.served import resident, serving, write_policy
 
 MB = 1_000_000
 WAITING = 16
 LONG = chat(chat_body(messages=[{"role": "user", "content": "x" * (3 * MB)}]))
-
-
-def resident(proxy: Served) -> int:
-    """Bytes in memory."""
-    status = Path(f"/proc/{proxy.pid}/status").read_text()
-    return int(status.split("VmRSS:")[1].split()[0]) * 1024
 
 
 async def test_body_is_held_once_while_its_upstream_thinks(tmp_path: Path) -> None:
@@ -27,9 +21,9 @@ async def test_body_is_held_once_while_its_upstream_thinks(tmp_path: Path) -> No
         await asyncio.gather(*(client.send(chat()) for client in clients))
         for client in clients:
             assert (await client.read_response()).status == 200
-        before = resident(proxy)
+        before = resident(proxy.pid)
         await asyncio.gather(*(client.send(LONG) for client in clients))
         await eventually(lambda: len(up.requests) == 2 * WAITING, within=20)
         assert len(up.connections) == WAITING, "each was sent on a connection that had served before"
         # The pieces that they came in leave holes: 1.7 times of what came, and 2.4 while it was held twice.
-        assert resident(proxy) - before < 2 * WAITING * len(LONG)
+        assert resident(proxy.pid) - before < 2 * WAITING * len(LONG)

@@ -28,6 +28,7 @@ from tests.integration.streaming import (
 from tests.support.lane import BASELINE, FINETUNED, eventually, policy_of, running
 from tests.support.raw_client import RawClient
 from tests.support.raw_upstream import Action, Read, Send, event_stream
+from tests.support.served import resident as resident_of
 
 MB = 1_000_000
 BLOCKS_OF_200_MB = 200 * MB // len(BLOCK)
@@ -44,10 +45,7 @@ class Process:
 
     def memory(self) -> int:
         """Its resident memory, bytes."""
-        status = Path(f"/proc/{self.pid}/status").read_text()
-        found = re.search(r"VmRSS:\s+(\d+) kB", status)
-        assert found is not None
-        return int(found[1]) * 1024
+        return resident_of(self.pid)
 
 
 @asynccontextmanager

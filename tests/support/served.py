@@ -40,6 +40,12 @@ def write_policy(folder: Path, upstream_url: str, **sections: Any) -> Path:
     return path
 
 
+def resident(pid: int) -> int:
+    """Bytes of a process in memory."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0]) * 1024
+
+
 class Served:
     """A running process; `log` grows as it speaks, while `listening` is set."""
 

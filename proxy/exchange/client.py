@@ -27,6 +27,7 @@ class Client(Protocol):
     fields: Sequence[Field]
     started: bool  # whether a response has begun
     keep: bool  # whether the connection may serve another request after this one
+    chunked: bool  # whether the response that has begun is: `write_chunk` may be used
     crowded_out: bool  # whether there was no room for it
 
     @property
@@ -67,6 +68,9 @@ class Client(Protocol):
 
     def write(self, data: bytes) -> None:
         """A piece of the body.  Never waits: `source` is paused while the client is slow."""
+
+    def write_chunk(self, chunk: bytes) -> None:
+        """A piece of the body as one chunk, framing and all."""
 
     def end(self) -> None:
         """The body is complete."""

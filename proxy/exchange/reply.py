@@ -15,6 +15,7 @@ from proxy.exchange.client import Client
 from proxy.policy.snapshot import TimeoutsPolicy
 from proxy.upstream.connection import Connection
 from proxy.watchdog import NEVER
+from proxy.wire.chunk import END_OF_EVENT, is_whole_chunk
 from proxy.wire.errors import failure_answer
 from proxy.wire.headers import response_field
 from proxy.wire.sse import EventKind, EventReader, parse_event
@@ -106,6 +107,17 @@ class Reply:
         elif self._want_stream and status == 200 and self._is_event_stream():
             self._reader = EventReader()
             self._watch_end = self.until_close()
+
+    def on_chunk(self, chunk: bytes) -> bool:
+        client = self._client
+        if client is None or not client.chunked or not is_whole_chunk(chunk):
+            return False
+        if self._reader is not None:
+            if chunk[-4:] != END_OF_EVENT or not self._is_plain(chunk, self._reader):
+                return False
+            self.content_events += chunk.count(b"\n\n")
+        client.write_chunk(chunk)
+        return True
 
     def on_body(self, data: bytes) -> None:
         if self._client is not None:
@@ -269,19 +281,22 @@ class Reply:
         if reader is None:
             client.write(data)
             return
-        if (
-            data[-2:] == b"\n\n"
-            and not reader.pending
-            and not reader.after_cr
-            and not self._watch_end
-            and data.find(b'"error"') < 0  # `in` raises an exception inside, and drops it: bytes might be a number
-            and (data.find(b'"usage"') < 0 or not _USAGE.search(data))
-        ):
+        if data[-2:] == b"\n\n" and self._is_plain(data, reader):
             self.content_events += data.count(b"\n\n")
             client.write(data)
             return
         for event in reader.feed(data):
             self._relay_event(event)
+
+    def _is_plain(self, data: bytes, reader: EventReader) -> bool:
+        """Whether there is nothing to look at in what ends with an event."""
+        return (
+            not reader.pending
+            and not reader.after_cr
+            and not self._watch_end
+            and data.find(b'"error"') < 0  # `in` raises an exception inside, and drops it: bytes might be a number
+            and (data.find(b'"usage"') < 0 or not _USAGE.search(data))
+        )
 
     def _relay_event(self, event: bytes) -> None:
         kind, chunk = parse_event(event)

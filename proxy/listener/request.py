@@ -36,12 +36,12 @@ class ClientRequest:
     keep = True  # whether the connection may serve another request after this one
     started = False
     cut = False  # the response stays incomplete
+    chunked = False
     crowded_out = False
     whole = False  # the body has arrived
     broken: ErrorAnswer | None = None  # why the body will never be whole
     old: bool | None = None  # whether it is HTTP/1.0; None: the parser still knows
     size = 0  # bytes of the body that wait to be read
-    _chunked = False
     _timed = False  # the body's time limit runs
 
     def __init__(self, connection: ClientConnection, method: bytes, target: bytes, fields: Sequence[Field]) -> None:
@@ -133,16 +133,19 @@ class ClientRequest:
             self.keep = False
         else:
             framing = b"Transfer-Encoding: chunked\r\n"
-            self._chunked = True
+            self.chunked = True
         head = self._message(status, fields, framing)
         self.connection.listener.outbox.flush()  # what answers an earlier request goes first
         self._write(head)
 
     def write(self, data: bytes) -> None:
-        self._write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+        self._write(b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data)
+
+    def write_chunk(self, chunk: bytes) -> None:
+        self._write(chunk)
 
     def end(self) -> None:
-        if self._chunked:
+        if self.chunked:
             self._write(b"0\r\n\r\n")
 
     def abort(self) -> None:

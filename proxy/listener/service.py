@@ -265,6 +265,7 @@ class Service:
         if self._flushing is not None:
             self._flushing.cancel()
         self.exchange.flush()
+        self._access.write()
         await self.ledger.stop()
         await asyncio.gather(self.export.close(), self.alarms.notices.close())
         await self.admin_listener.close()
@@ -337,6 +338,7 @@ class Service:
         self._listener.turnstile.turn(FLUSH_EVERY + late, idle, crowd.begins - self.exchange.in_flight)
         self.ledger.send()
         self.seen.recent.look(now)
+        self._access.look(now)
         self._flushing = self._loop.call_later(FLUSH_EVERY, self._flush, now + FLUSH_EVERY)
 
     async def _wait(self, seconds: float) -> None:

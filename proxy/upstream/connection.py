@@ -4,6 +4,9 @@ Laws: bytes are pushed to the receiver as they arrive, with no task in between; 
 strict; a connection is reusable only after a response that ended cleanly, with nothing behind it,
 to a request that was wholly written; every way out of a request calls exactly one of the receiver's
 `on_end` and `on_failure`, once.
+
+What a stream's upstream writes as one chunk is mostly read as one: between two chunks the receiver is
+offered what comes before llhttp is, whose state a whole chunk would not change.
 """
 
 import asyncio
@@ -13,6 +16,7 @@ import httptools
 
 from proxy.outbox import Outbox
 from proxy.watchdog import NEVER, TICK, Watchdog
+from proxy.wire.chunk import END_OF_EVENT
 from proxy.words import Failure
 
 # A response head larger than this is no answer (nginx refuses beyond 8 KiB a line).
@@ -26,6 +30,9 @@ class Receiver(Protocol):
 
     def on_head(self, status: int, head: bytes) -> None:
         """The head is complete: its status and the lines of its fields.  Raises ValueError: it is no answer."""
+
+    def on_chunk(self, chunk: bytes) -> bool:
+        """What came where a chunk begins, framing and all; whether it was one whole chunk, and is taken."""
 
     def on_body(self, data: bytes) -> None:
         """Some bytes of the body, framing removed."""
@@ -57,6 +64,8 @@ class Connection(asyncio.Protocol):
     """A pooled connection.  The httptools parser calls the methods named like its callbacks."""
 
     __slots__ = (
+        "_between",
+        "_chunked",
         "_ended",
         "_head",
         "_head_only",
@@ -93,6 +102,8 @@ class Connection(asyncio.Protocol):
         self._head_seen = False
         self._interim = False  # inside a 1xx response
         self._ended = False
+        self._chunked = False  # a chunk is complete, and no byte of the next one's data has come
+        self._between = False  # … nor any other
         self._reusable = False
         self._surplus = False  # bytes came behind the response: the peer and we disagree on framing
         self._request_done = True
@@ -187,6 +198,9 @@ class Connection(asyncio.Protocol):
             # Bytes that no request asked for: whatever they are, they are not the next answer.
             self.close()
             return
+        if self._between and self._receiver.on_chunk(data):
+            self.last_read = self._loop.time()
+            return
         self.responded = True
         if not self._head_seen:
             self._head = self._head + data if self._head else data
@@ -202,6 +216,8 @@ class Connection(asyncio.Protocol):
             self._settle()
             return
         self.last_read = self._loop.time()
+        # All that could follow the chunk without a byte of data is a line with the next one's size.
+        self._between = self._chunked and data[-4:] == END_OF_EVENT
         if not self._head_seen:
             if len(self._head) + self._interims > MAX_HEAD:
                 self._fail(Failure.BAD_BODY)
@@ -259,8 +275,12 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, data: bytes) -> None:
         receiver = self._receiver
+        self._chunked = False
         if receiver is not None and not self._ended:
             receiver.on_body(data)
+
+    def on_chunk_complete(self) -> None:
+        self._chunked = True
 
     def on_message_complete(self) -> None:
         if self._interim:
@@ -276,6 +296,7 @@ class Connection(asyncio.Protocol):
     def _settle(self) -> None:
         """After a complete response: back to the pool, or closed where its end was not certain."""
         self._receiver = None
+        self._chunked = self._between = False
         if not self._reusable or self._surplus or not self._request_done or self.transport.get_write_buffer_size():
             self.close()
             return

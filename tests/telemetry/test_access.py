@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.telemetry.access import AccessLog, line_of
+from proxy.telemetry.access import AT_ONCE, WITHIN, AccessLog, line_of
 from proxy.telemetry.lines import LineWriter, standard_error
 from proxy.words import Assignment, Attempt, Decision, Failure, Record, Usage, Variant
 from tests.support.records import SOUND
@@ -156,13 +157,37 @@ def test_line_is_one_line_and_names_no_user() -> None:
     assert json.loads(line)["ttft"] == 0.1
 
 
+def lines_in(read_end: int, writer: LineWriter) -> list[bytes]:
+    """What has been written since."""
+    writer.flush(5)
+    return os.read(read_end, 1 << 20).splitlines(keepends=True) if select.select([read_end], [], [], 0)[0] else []
+
+
 def test_lines_are_counted() -> None:
     with piped() as (log, read_end, writer):
         log.follow(0.01)
         for _ in range(3):
             log.take([RESCUED, UNLUCKY])
-        writer.flush(5)
-        lines = os.read(read_end, 1 << 16)
+        log.write()
+        lines = lines_in(read_end, writer)
         counts = {family.name: family.samples[0].value for family in log.collect()}
-    assert lines == line_of(RESCUED) * 3
+    assert lines == [line_of(RESCUED)] * 3
     assert counts == {"splitlane_access_log_written": 3, "splitlane_access_log_dropped": 0}
+
+
+def test_line_waits_for_company_but_not_for_long() -> None:
+    with piped() as (log, read_end, writer):
+        log.follow(0.01)
+        log.look(100.0)
+        log.take([RESCUED])
+        log.look(100.0 + WITHIN - 0.01)
+        assert lines_in(read_end, writer) == []
+        log.look(100.0 + WITHIN)
+        assert lines_in(read_end, writer) == [line_of(RESCUED)]
+        log.look(200.0)
+        log.take([RESCUED] * (AT_ONCE - 1))
+        assert lines_in(read_end, writer) == []
+        log.take([UNLUCKY, RESCUED])
+        assert len(lines_in(read_end, writer)) == AT_ONCE
+        log.look(300.0)
+        assert lines_in(read_end, writer) == []

@@ -291,8 +291,7 @@ class Reply:
     def _is_plain(self, data: bytes, reader: EventReader) -> bool:
         """Whether there is nothing to look at in what ends with an event."""
         return (
-            not reader.pending
-            and not reader.after_cr
+            reader.between
             and not self._watch_end
             and data.find(b'"error"') < 0  # `in` raises an exception inside, and drops it: bytes might be a number
             and (data.find(b'"usage"') < 0 or not _USAGE.search(data))

@@ -24,26 +24,23 @@ MAX_EVENT: Final = 8 * 1024 * 1024
 class EventReader:
     """Cuts a byte stream into events; keeps the unfinished rest."""
 
-    __slots__ = ("_rest", "_scanned", "after_cr")
+    __slots__ = ("_after_cr", "_rest", "_scanned", "between")
 
     def __init__(self) -> None:
         self._rest = bytearray()
         self._scanned = 0
-        self.after_cr = False  # the last event ended with a CR that may be half a CRLF
-
-    @property
-    def pending(self) -> bool:
-        """Whether an unfinished event is held."""
-        return bool(self._rest)
+        self._after_cr = False  # the last event ended with a CR that may be half a CRLF
+        self.between = True  # no unfinished event is held, and no CRLF half-way
 
     def feed(self, data: bytes) -> list[bytes]:
         """The events that `data` completes, each with its blank line."""
         rest = self._rest
-        if self.after_cr and data:
-            self.after_cr = False
+        if self._after_cr and data:
+            self._after_cr = False
             if data[:1] == b"\n":  # the second half of the CRLF that ended the last event
                 return [b"\n", *self.feed(data[1:])]
         if not rest and data[-2:] == b"\n\n" and data.find(b"\n\n") == len(data) - 2 and _CR not in data:
+            self.between = True
             return [data]
         rest += data
         events = []
@@ -55,12 +52,13 @@ class EventReader:
             events.append(bytes(rest[start:position]))
             start = position
         if start:
-            self.after_cr = start == len(rest) and rest[-1] == _CR
+            self._after_cr = start == len(rest) and rest[-1] == _CR
             del rest[:start]
         # A blank line may have begun in the last three bytes; everything before is known not to.
         self._scanned = max(0, len(rest) - 3)
         if len(rest) > MAX_EVENT:
             events.append(self.take_rest())
+        self.between = not rest and not self._after_cr
         return events
 
     def take_rest(self) -> bytes:
@@ -68,6 +66,7 @@ class EventReader:
         rest = bytes(self._rest)
         self._rest.clear()
         self._scanned = 0
+        self.between = not self._after_cr
         return rest
 
 

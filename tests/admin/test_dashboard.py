@@ -195,7 +195,9 @@ async def test_nothing_is_computed_while_nobody_looks_and_once_for_all_who_do(qu
             while first[0] != first[1]:
                 slow = first.index(min(first))
                 first[slow] = (await (one, other)[slow].next("live"))["now"]
-        await asyncio.sleep(0.05)
+        seen_here = lane.service.admin_listener._dashboard
+        assert seen_here is not None
+        await eventually(lambda: not seen_here._watchers.present)
         seen = len(quick)
         await asyncio.sleep(0.05)
         assert len(quick) == seen

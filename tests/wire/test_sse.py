@@ -56,10 +56,14 @@ def cut(draw: st.DrawFn, stream: st.SearchStrategy[bytes]) -> list[bytes]:
 def read(pieces: list[bytes]) -> tuple[list[bytes], bytes]:
     """The events of a stream and what was left."""
     reader = EventReader()
-    events = [event for piece in pieces for event in reader.feed(piece)]
-    pending, rest = reader.pending, reader.take_rest()
-    assert pending == bool(rest)
-    return events, rest
+    events: list[bytes] = []
+    fed = given_back = 0
+    for piece in pieces:
+        found = reader.feed(piece)
+        fed, given_back = fed + len(piece), given_back + sum(map(len, found))
+        events += found
+        assert reader.between == (fed == given_back and (not events or events[-1][-1:] != b"\r"))
+    return events, reader.take_rest()
 
 
 def data_of(events: list[bytes]) -> list[bytes]:

@@ -43,7 +43,7 @@ test: $(VENV)/.ready lint
 	$(BIN)/python -m pytest -m alone $(SECOND_LOOK)
 
 # The request path itself, by its units and between sockets.
-ON_WHEEL := --import-mode=append tests/split tests/budget tests/exchange \
+ON_WHEEL := --import-mode=append tests/split tests/budget tests/exchange tests/wire/test_chunk.py tests/upstream/test_chunks.py \
 	$(foreach part,fallback stream framing cost,$(wildcard tests/integration/test_$(part)*.py))
 # Safe path and appended imports: `proxy` is the installed one, in the tests and in what they start.
 test-compiled: export PYTHONSAFEPATH = 1

@@ -16,8 +16,9 @@ from proxy.tasks import blocking, spawn
 
 log = logging.getLogger("splitlane.policy")
 
-# Events are gathered for this long, milliseconds: an update is a handful of them.
-GATHER = 50
+# Events are gathered for this long, milliseconds: an update is a handful of them.  A thread wakes up as often, whether
+# or not there are any: at 50 ms that took 1.6 ms of processor a second.
+GATHER = 200
 
 
 def folders_of(files: Iterable[Path]) -> frozenset[Path]:

@@ -28,8 +28,6 @@ from proxy.policy.problems import PolicyError
 from proxy.policy.snapshot import Address
 from proxy.policy.store import PolicyStore
 from proxy.telemetry.log import configure
-from proxy.workers.sockets import bind
-from proxy.workers.supervisor import Supervisor
 
 log = logging.getLogger("splitlane")
 
@@ -98,6 +96,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _supervise(store: PolicyStore, data: Address, admin: Address, workers: int) -> int:
+    from proxy.workers.sockets import bind  # noqa: PLC0415 what a process that serves alone does without
+    from proxy.workers.supervisor import Supervisor  # noqa: PLC0415
+
     try:
         sockets = bind(data, admin, workers)
     except OSError as error:

@@ -69,7 +69,8 @@ class LineWriter:
             if not channel.lines:
                 return
             if channel not in self._due:
-                self._due.append(channel)
+                # What may wait has: before the end's last words come the lines of the requests before it.
+                self._due.insert(0 if channel.patient else len(self._due), channel)
             if not channel.patient or channel.waiting > channel.limit // 4:
                 self._urgent = True
             if self._urgent or not self._resting:

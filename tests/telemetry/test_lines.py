@@ -87,6 +87,17 @@ def test_patient_lines_wait_for_one_that_is_not(pipe: Pipe) -> None:
 
 
 @pytest.mark.usefixtures("endless_patience")
+def test_patient_lines_are_written_before_last_words(pipe: Pipe) -> None:
+    patient, other = Channel(1 << 20, patient=True), Channel(1 << 20)
+    pipe.writer.put(other, b"after silence\n")
+    assert pipe.read(14) == b"after silence\n"  # what follows is gathered
+    pipe.writer.put(other, b"draining\n")
+    pipe.writer.put(patient, b"request\n")
+    pipe.writer.put(other, b"stopped\n")
+    assert pipe.read(25) == b"request\ndraining\nstopped\n"
+
+
+@pytest.mark.usefixtures("endless_patience")
 def test_patient_lines_wait_no_longer_when_there_are_many(pipe: Pipe) -> None:
     channel = Channel(1000, patient=True)
     pipe.writer.put(channel, LINE)

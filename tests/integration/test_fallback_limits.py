@@ -127,7 +127,7 @@ OFF = {
 @pytest.mark.parametrize(("fault", "outcome"), OFF.items(), ids=OFF)
 async def test_fallback_switched_off_leaves_every_failure_alone(fault: str, outcome: tuple[int, str]) -> None:
     """ACCEPTANCE 17: the baseline is never called, and neither is a breaker opened."""
-    times = {"up": {"timeouts": QUICK}}
+    times = {"up": {"timeouts": QUICK}} if fault == "silence" else {}  # a busy machine is as slow as that, now and then
     fallback = {"breaker": {"failures": 2}}
     body = BODIES["stream" if outcome[1].startswith("stream") else "json"]
     async with Stub(StubConfig(faults={"ft:*": fault})) as stub:
@@ -136,7 +136,7 @@ async def test_fallback_switched_off_leaves_every_failure_alone(fault: str, outc
             for _ in range(3):
                 answer = await ask(lane, body)
             record = await lane.record(3)
-        await eventually(lambda: calls_by_model(stub) == {FINETUNED: 3})
+        assert calls_by_model(stub) == {FINETUNED: 3}
     assert (answer.status, record.failure, record.fallback) == (*outcome, None)
     # Named only where the fine-tune's own answer is passed on; a broken one is answered by us.
     assert ours(answer).get("served") == (None if answer.status in (502, 504) else FINETUNED)

@@ -25,5 +25,5 @@ async def test_body_is_held_once_while_its_upstream_thinks(tmp_path: Path) -> No
         await asyncio.gather(*(client.send(LONG) for client in clients))
         await eventually(lambda: len(up.requests) == 2 * WAITING, within=20)
         assert len(up.connections) == WAITING, "each was sent on a connection that had served before"
-        # The pieces that they came in leave holes: 1.7 times of what came, and 2.4 while it was held twice.
-        assert resident(proxy.pid) - before < 2 * WAITING * len(LONG)
+        # The pieces that they came in leave holes: 1.7 times of what came, 2.0 on a busy machine. Held twice: 2.4.
+        assert resident(proxy.pid) - before < 2.2 * WAITING * len(LONG)

@@ -1,4 +1,4 @@
-"""Writes of one turn of the loop go out together, at its end."""
+"""The only message of a turn of the loop goes out at once, several go out together, at its end."""
 
 import asyncio
 
@@ -20,37 +20,66 @@ class Wire(asyncio.Transport):
         self._written.append((self._name, bytes(data)))
 
 
+async def test_only_message_of_a_turn_is_written_where_it_is_made() -> None:
+    written: list[tuple[str, bytes]] = []
+    one = Wire("one", written)
+    outbox = Outbox(asyncio.get_running_loop())
+    for turn in range(3):
+        written.clear()
+        outbox.write(one, b"1")
+        assert written == [("one", b"1")], turn
+        await asyncio.sleep(0)
+        assert written == [("one", b"1")], turn
+
+
 async def test_messages_of_one_turn_go_out_in_order_when_it_ends() -> None:
     written: list[tuple[str, bytes]] = []
     one, other = Wire("one", written), Wire("other", written)
     outbox = Outbox(asyncio.get_running_loop())
-    for turn in range(2):
+    for turn in range(3):
         written.clear()
         outbox.write(one, b"1")
         outbox.write(other, b"2")
         outbox.write(one, b"3")
-        assert written == [], turn
+        # That there would be more, nobody knew in the first turn.
+        assert written == ([] if turn else [("one", b"1")]), turn
         await asyncio.sleep(0)
-        assert written == [("one", b"1"), ("other", b"2"), ("one", b"3")]
+        assert written == [("one", b"1"), ("other", b"2"), ("one", b"3")], turn
+
+
+async def test_after_a_turn_of_one_message_the_next_does_not_wait() -> None:
+    written: list[tuple[str, bytes]] = []
+    one = Wire("one", written)
+    outbox = Outbox(asyncio.get_running_loop())
+    for messages, at_once in ((2, 1), (1, 0), (1, 1), (2, 1), (2, 0), (1, 0), (1, 1)):
+        written.clear()
+        for _ in range(messages):
+            outbox.write(one, b"1")
+        assert len(written) == at_once
+        await asyncio.sleep(0)
+        assert len(written) == messages
 
 
 async def test_flush_writes_now_and_nothing_twice() -> None:
     written: list[tuple[str, bytes]] = []
+    one = Wire("one", written)
     outbox = Outbox(asyncio.get_running_loop())
-    outbox.write(Wire("one", written), b"1")
+    outbox.write(one, b"1")
+    outbox.write(one, b"2")
     outbox.flush()
-    assert written == [("one", b"1")]
+    assert written == [("one", b"1"), ("one", b"2")]
     outbox.flush()
     await asyncio.sleep(0)
-    assert written == [("one", b"1")]
+    assert written == [("one", b"1"), ("one", b"2")]
 
 
 async def test_closed_transport_takes_no_other_message_with_it() -> None:
     written: list[tuple[str, bytes]] = []
     gone, other = Wire("gone", written), Wire("other", written)
     outbox = Outbox(asyncio.get_running_loop())
-    outbox.write(gone, b"1")
-    outbox.write(other, b"2")
     gone.closed = True
+    outbox.write(gone, b"1")
+    outbox.write(gone, b"2")
+    outbox.write(other, b"3")
     outbox.flush()
-    assert written == [("other", b"2")]
+    assert written == [("other", b"3")]

@@ -1,16 +1,17 @@
-"""Writes gathered over one turn of the event loop, while there are several in a turn.
+"""What one turn of the event loop does together, and what it does at once.
 
 A write to an idle peer wakes it, and waking a process on another core costs more than the write.
-Under load many requests are served in one turn: written together, they wake each peer once.  When a
-turn has but one message, that is sent where it is made: what is still to be done for its request is
-done while the peer wakes up.
+Under load many requests are served in one turn: read together, served together and written together,
+they wake each peer once and keep the code of one step in the cache.  Where a turn has but one message,
+nothing is gained by waiting for others: who waits for bytes goes on within the callback that brought
+them, and a message is sent where it is made.
 """
 
 import asyncio
 
 
 class Outbox:
-    """Holds whole messages until the turn of the loop ends; not the only one of a turn, after such a turn."""
+    """Holds whole messages until the turn of the loop ends; after a turn that had one, nothing waits for the first."""
 
     __slots__ = ("_calm", "_held", "_loop", "_written")
 
@@ -30,6 +31,22 @@ class Outbox:
                 _send(transport, message)
                 return
         self._held.append((transport, message))
+
+    def wake(self, waiting: asyncio.Future[None]) -> None:
+        """Let the task go on that awaits `waiting`, if it still does: at once where messages are.
+
+        The last thing that a callback of the loop does, and never a task: one runs at a time.
+        """
+        if waiting.done():
+            return
+        callbacks = waiting._callbacks if self._calm and not self._written else None
+        if callbacks is None or len(callbacks) != 1:
+            waiting.set_result(None)
+            return
+        ((step, context),) = callbacks
+        waiting.remove_done_callback(step)
+        waiting.set_result(None)
+        context.run(step, waiting)
 
     def flush(self) -> None:
         """Write what is held now."""

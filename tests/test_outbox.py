@@ -1,6 +1,7 @@
-"""The only message of a turn of the loop goes out at once, several go out together, at its end."""
+"""The only message of a turn of the loop goes out at once, several go out together, at its end; so with who waits."""
 
 import asyncio
+from collections.abc import Callable
 
 from proxy.outbox import Outbox
 
@@ -83,3 +84,64 @@ async def test_closed_transport_takes_no_other_message_with_it() -> None:
     outbox.write(other, b"3")
     outbox.flush()
     assert written == [("other", b"3")]
+
+
+async def woken(outbox: Outbox, tasks: int, before: Callable[[], None] = lambda: None) -> list[bool]:
+    """Which of so many waiting tasks went on within the callback that woke them."""
+    loop = asyncio.get_running_loop()
+    went_on: list[bool] = []
+    within = False
+    waiting = [loop.create_future() for _ in range(tasks)]
+
+    async def wait(future: asyncio.Future[None]) -> None:
+        await future
+        went_on.append(within)
+        outbox.write(Wire("one", []), b"1")
+
+    def call() -> None:
+        nonlocal within
+        before()
+        within = True
+        for future in waiting:
+            outbox.wake(future)
+            outbox.wake(future)  # a second time is none
+        within = False
+
+    each = [asyncio.create_task(wait(future)) for future in waiting]
+    await asyncio.sleep(0)
+    loop.call_soon(call)
+    await asyncio.gather(*each)
+    await asyncio.sleep(0)
+    return went_on
+
+
+async def test_who_waits_goes_on_at_once_where_little_happens() -> None:
+    outbox = Outbox(asyncio.get_running_loop())
+    assert await woken(outbox, 1) == [True]
+    assert await woken(outbox, 1, lambda: outbox.write(Wire("other", []), b"2")) == [False]  # not the turn's first
+    assert await woken(outbox, 1) == [True]  # it wrote in a turn of its own
+    assert await woken(outbox, 3) == [True, False, False]
+    assert await woken(outbox, 2) == [False, False]  # the two before wrote in one turn
+
+
+async def test_waking_waits_for_nobody_and_for_everybody() -> None:
+    loop = asyncio.get_running_loop()
+    outbox = Outbox(loop)
+    nobody, many = loop.create_future(), loop.create_future()
+    tasks = [asyncio.ensure_future(asyncio.wait([many])) for _ in range(2)]
+    await asyncio.sleep(0)
+    loop.call_soon(outbox.wake, nobody)
+    loop.call_soon(outbox.wake, many)
+    await asyncio.gather(nobody, *tasks)
+
+
+async def test_task_that_is_cancelled_is_not_woken() -> None:
+    loop = asyncio.get_running_loop()
+    outbox = Outbox(loop)
+    future = loop.create_future()
+    task = asyncio.ensure_future(asyncio.wait_for(future, 10))
+    await asyncio.sleep(0)
+    task.cancel()
+    loop.call_soon(outbox.wake, future)
+    await asyncio.wait([task])
+    assert task.cancelled()

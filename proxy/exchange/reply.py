@@ -331,7 +331,10 @@ class Reply:
         """End the client's response the way the upstream's ended, or let the exchange decide."""
         client = self._client
         if client is None:
-            self._settle()
+            if self.connection is None:
+                self._settle()
+            else:
+                self.connection.wake(self.settled)
             return
         finished = self.finished
         assert finished is not None

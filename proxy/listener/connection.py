@@ -126,15 +126,14 @@ class ClientConnection(asyncio.Protocol):
             self._decline_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError:
             self._break(_MALFORMED)
-        if self._wake is not None and (self._waiting or self._request is not None or self._broken is not None):
-            self._wake_up()
         if self._heading:
             if not self._head and self._request is None:
                 self._dog.set(self._loop.time() + self.listener.limits().request_headers)
             self._head += len(data)
             if self._head > MAX_HEAD:
                 self._break(_HEAD_TOO_LARGE)
-                self._wake_up()
+        if self._wake is not None and (self._waiting or self._request is not None or self._broken is not None):
+            self.listener.outbox.wake(self._wake)
 
     def pause_writing(self) -> None:
         if self.source is not None:

@@ -3,7 +3,7 @@
 Laws: bytes are pushed to the receiver as they arrive, with no task in between; framing is llhttp's,
 strict; a connection is reusable only after a response that ended cleanly, with nothing behind it,
 to a request that was wholly written; every way out of a request calls exactly one of the receiver's
-`on_end` and `on_failure`, once.
+`on_end` and `on_failure`, once, and does nothing after it: whoever waited may go on within it.
 
 What a stream's upstream writes as one chunk is mostly read as one: between two chunks the receiver is
 offered what comes before llhttp is, whose state a whole chunk would not change.
@@ -159,6 +159,10 @@ class Connection(asyncio.Protocol):
         if self._receiver is not None:
             self.watchdog.set(min(deadline, self._receiver.deadline()[0]))
 
+    def wake(self, waiting: asyncio.Future[None]) -> None:
+        """Let the task that awaits `waiting` go on; the last thing that a call of the receiver does."""
+        self._outbox.wake(waiting)
+
     def abort(self) -> None:
         """Close at once, whatever is in flight; the receiver hears nothing more."""
         self._receiver = None
@@ -207,11 +211,10 @@ class Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserUpgrade, httptools.HttpParserError):
-            if self._ended:
-                self.abort()  # the answer was whole; what came behind it is nobody's
-            else:
+            if not self._ended:
                 self._fail(Failure.BAD_BODY)
-            return
+                return
+            self._surplus = True  # the answer was whole; what came behind it is nobody's
         if self._ended:
             self._settle()
             return
@@ -257,6 +260,8 @@ class Connection(asyncio.Protocol):
         # head of this response ends at the first empty line.
         head = self._head.lstrip(b"\r\n")
         end = head.find(b"\r\n\r\n") + 2
+        if end + self._interims > MAX_HEAD:
+            raise httptools.HttpParserError("head")  # however it was cut into reads
         status = self._parser.get_status_code()
         if status < 200:
             if status < 100:
@@ -271,7 +276,6 @@ class Connection(asyncio.Protocol):
             # llhttp would wait for the body that a HEAD only announces.
             self._ended = True
             self._reusable = False
-            receiver.on_end(framed=True)
 
     def on_body(self, data: bytes) -> None:
         receiver = self._receiver
@@ -289,28 +293,30 @@ class Connection(asyncio.Protocol):
             self._ended = True
             # llhttp knows it only here: afterwards its flags are the next message's.
             self._reusable = self._parser.should_keep_alive()
-            self._receiver.on_end(framed=True)
 
     # --- inside -------------------------------------------------------------------------------
 
     def _settle(self) -> None:
-        """After a complete response: back to the pool, or closed where its end was not certain."""
+        """After a complete response: back to the pool, or closed where its end was not certain; then the receiver."""
+        receiver = self._receiver
         self._receiver = None
         self._chunked = self._between = False
         if not self._reusable or self._surplus or not self._request_done or self.transport.get_write_buffer_size():
             self.close()
-            return
-        if self.paused:
-            self.resume_reading()
-        self._owner.released(self)
+        else:
+            if self.paused:
+                self.resume_reading()
+            self._owner.released(self)
+        if receiver is not None:
+            receiver.on_end(framed=True)
 
     def _end_of_connection(self) -> None:
         """The peer closed in an orderly way: for a body without a length that is its end."""
         receiver = self._receiver
         if receiver is not None and self._head_seen and receiver.until_close():
             self._receiver = None
-            receiver.on_end(framed=False)
             self.close()
+            receiver.on_end(framed=False)
 
     def _fail(self, failure: Failure) -> None:
         receiver = self._receiver

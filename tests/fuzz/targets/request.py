@@ -116,6 +116,22 @@ def check(data: bytes) -> None:
     assert whole.refused == cut.refused
 
 
+async def _arrive(connection: ClientConnection, piece: bytes) -> None:
+    """As a transport has bytes taken: by the loop, while no task runs."""
+    taken = _LOOP.create_future()
+
+    def take() -> None:
+        try:
+            connection.data_received(piece)
+        except Exception as error:
+            taken.set_exception(error)
+        else:
+            taken.set_result(None)
+
+    _LOOP.call_soon(take)
+    await taken
+
+
 async def _converse(pieces: list[bytes]) -> _Lane:
     lane = _Lane()
     connection = ClientConnection(lane.listener)
@@ -126,7 +142,7 @@ async def _converse(pieces: list[bytes]) -> _Lane:
     for piece in pieces:
         if transport.is_closing():
             break
-        connection.data_received(piece)
+        await _arrive(connection, piece)
         await _turns()
     await _turns()
     if not transport.is_closing():

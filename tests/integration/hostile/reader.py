@@ -9,6 +9,7 @@ import re
 from typing import NamedTuple
 
 MAX_HEAD = 64 * 1024
+MAX_RESPONSE_HEAD = 128 * 1024  # … with the interim ones before it
 METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
 
 # What is refused: MUST says the RFC wants it so, MAY that it leaves the choice, and refusing is ours; SOUND that it
@@ -184,6 +185,7 @@ def _request(data: bytes, at: int) -> tuple[Message, int]:
 
 
 def _response(data: bytes, at: int, method: bytes, closed: bool) -> tuple[Message, int]:
+    begin = at
     while True:
         while data[at : at + 1] in (b"\r", b"\n"):
             at += 1
@@ -193,6 +195,8 @@ def _response(data: bytes, at: int, method: bytes, closed: bool) -> tuple[Messag
             raise Broken("status line")
         version, code, _ = found.groups()
         fields, at = _fields(data, at)
+        if at - begin > MAX_RESPONSE_HEAD:
+            raise Broken("head too large")
         chunked, length = _framing(fields, old=False, response=True)
         status = int(code)
         if status == 101:

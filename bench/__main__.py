@@ -47,7 +47,7 @@ CASES: dict[str, Callable[[Plan], Outcome]] = {
 }
 ALL = tuple(name for name in CASES if name != "features")  # which is Splitlane beside itself, and takes long
 QUICK_CASES = ("json", "sse", "memory")
-ROUNDS = {"json": 7, "sse": 5, "sse-1000": 3, "memory": 1}
+ROUNDS = {"json": 7, "sse": 9, "sse-1000": 3, "memory": 1}
 ROUNDS |= {"latency": 7, "growth": 5, "faults": 5, "agents": 5, "storm": 5, "features": 11}
 ROUNDS["lifetime"] = 9  # starts
 SECONDS = {"features": 1, "agents": 2, "lifetime": 60}

@@ -234,10 +234,10 @@ class Connection(asyncio.Protocol):
             self.close()  # idle: nobody may take it any more
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._parser = _NO_PARSER  # it held us, as we held it: no connection waits for the garbage collector
         if exc is None:
             self._end_of_connection()
         self._fail(Failure.RESET)
-        self._parser = _NO_PARSER  # it held us, as we held it: no connection waits for the garbage collector
 
     def pause_writing(self) -> None:
         if self._writable is None:

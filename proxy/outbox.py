@@ -35,7 +35,7 @@ class Outbox:
     def wake(self, waiting: asyncio.Future[None]) -> None:
         """Let the task go on that awaits `waiting`, if it still does: at once where messages are.
 
-        The last thing that a callback of the loop does, and never a task: one runs at a time.
+        The last thing that a callback of the loop does; never what a task does for another, as one runs at a time.
         """
         if waiting.done():
             return
@@ -57,7 +57,8 @@ class Outbox:
     def _end_turn(self) -> None:
         self._calm = self._written == 1
         self._written = 0
-        self.flush()
+        if self._held:
+            self.flush()
 
 
 def _send(transport: asyncio.Transport, message: bytes) -> None:

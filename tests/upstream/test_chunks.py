@@ -207,3 +207,36 @@ def test_next_response_on_the_connection_begins_with_a_head(loop: asyncio.Abstra
     connection.data_received(chunk(CONTENT))
     assert reply.failure is not None
     assert not client.as_they_are
+
+
+@pytest.mark.parametrize("rest", [b"", b"surplus"])
+def test_connection_is_free_again_before_who_waits_goes_on(loop: asyncio.AbstractEventLoop, rest: bytes) -> None:
+    pool = Pool()
+    connection = Connection(loop, pool, Outbox(loop))
+    connection.connection_made(cast("asyncio.Transport", Transport()))
+    reply = Reply(loop, TIMEOUTS, 1e9)
+    found: list[tuple[bool, int]] = []
+
+    async def ask() -> None:
+        connection.send(b"", reply, reply.begin(connection, loop.time()))
+        await reply.settled
+        found.append((connection.closed, len(pool.back)))
+
+    async def arrives() -> None:
+        task = asyncio.create_task(ask())
+        await asyncio.sleep(0)
+        went_on: list[int] = []
+        answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}" + rest
+
+        def arrive() -> None:
+            connection.data_received(answer)
+            went_on.append(len(found))
+
+        loop.call_soon(arrive)
+        await task
+        await asyncio.sleep(0)
+        assert went_on == [1], "within the callback that brought the answer"
+
+    loop.run_until_complete(arrives())
+    assert found == [(bool(rest), 0 if rest else 1)]
+    assert reply.ended
